@@ -1,0 +1,438 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/debughost/debughost/sdk"
+)
+
+// run is what this member has of a child: a sandbox, or what is left of one. Its
+// JSON is kept on disk, so that a later life can take it over.
+type run struct {
+	For      version           `json:"v"` // the assignment that it follows
+	Spec     version           `json:"i"` // the intent that it was started by
+	Strategy string            `json:"s"`
+	Phase    phase             `json:"p"`
+	Handle   sdk.SandboxHandle `json:"h,omitzero"`
+	Started  int64             `json:"b,omitempty"` // Unix nanoseconds
+	Since    int64             `json:"t,omitempty"` // of the state
+	Restarts int               `json:"n,omitempty"`
+	OSPid    int               `json:"o,omitempty"`
+	Node     string            `json:"d,omitempty"`
+	Began    bool              `json:"x,omitempty"` // it has the state that its assignment takes, if that was to be had
+
+	take   string          // the member from which it is to have it; empty: none
+	op     uint64          // what it waits for; 0: nothing
+	left   bool            // something of the run before it may be there
+	life   uint64          // tells it from others of the same assignment
+	tries  int             // that the strategy has failed at
+	recent []time.Duration // restarts that count for the intensity
+	again  time.Duration   // when it is to be started again, or what failed to be tried again
+	why    string          // it is not running
+}
+
+// phase is where a run is.
+type phase string
+
+const (
+	creating   phase = "creating"
+	recovering phase = "recovering"
+	up         phase = "up"
+	stopping   phase = "stopping"
+	blank      phase = "blank" // its strategy could not be asked: nothing of it is there
+	over       phase = "over"  // it has ended; its log is there still
+	destroying phase = "destroying"
+)
+
+// active tells whether something of it may be running.
+func (r *run) active() bool {
+	return r != nil && r.Phase != blank && r.Phase != over && r.Phase != destroying
+}
+
+// Pauses before what a sandbox strategy did not do is asked again.
+const (
+	opRetry    = 200 * time.Millisecond
+	opRetryMax = 5 * time.Second
+)
+
+// wanted tells whether a child is to run here.
+func (c *core) wanted(ch *child) bool {
+	_, ended := ch.rec.ended()
+	return ch.rec.Intent.Wanted == wantRunning && ch.rec.Assignment.Member == c.self && !ended && ch.suspended == "" && !c.leaving
+}
+
+// right tells whether a run is the one that is wanted.
+func (ch *child) right() bool {
+	return ch.run.For == ch.rec.Assignment.Version && ch.run.Spec == ch.rec.Intent.Version
+}
+
+// runHere makes what runs on this member what the book says.
+func (c *core) runHere(ch *child) {
+	ch.waits = ""
+	c.keepOn(ch)
+	mine := ch.rec.Intent.Wanted == wantRunning && ch.rec.Assignment.Member == c.self
+	if mine && c.synced {
+		c.checkSide(ch)
+	}
+	want := c.wanted(ch)
+	if ch.run == nil {
+		if want {
+			c.begin(ch, nil)
+		}
+		return
+	}
+	r := ch.run
+	replaced := (r.Phase == over || r.Phase == blank) && !(want && ch.right()) // its pause is of no use any more
+	if r.op != 0 || r.again > c.now.mono && !replaced {
+		return // an answer, or a time, is due
+	}
+	switch r.Phase {
+	case up:
+		if (!want || !ch.right()) && !c.handing(ch) {
+			c.stop(ch)
+		}
+	case stopping:
+		c.stop(ch)
+	case recovering:
+		c.recover(ch)
+	case destroying:
+		c.destroy(ch)
+	case blank:
+		if want && ch.right() {
+			c.begin(ch, r)
+			return
+		}
+		ch.run = nil
+		c.keep(ch)
+		if want {
+			c.begin(ch, nil)
+		}
+	case over:
+		switch {
+		case want && ch.right():
+			c.begin(ch, r)
+		case want || !c.keeps(ch):
+			c.destroy(ch)
+		}
+	}
+}
+
+// keeps tells whether what is left of a run that has ended is to be looked at:
+// the child is this member's, and is not to run.
+func (c *core) keeps(ch *child) bool {
+	return ch.rec.Assignment.Member == c.self && ch.run.For == ch.rec.Assignment.Version && !ch.rec.removed() && !c.leaving
+}
+
+// begin starts a child; again, if there was a run of it before.
+func (c *core) begin(ch *child, before *run) {
+	if !c.synced {
+		ch.waits = "this member is joining its cluster"
+		return
+	}
+	take, ready := c.taking(ch, before)
+	if !ready {
+		return
+	}
+	if who := c.occupied(ch, take); who != "" {
+		ch.waits = fmt.Sprintf("waits until member %s has stopped it", who)
+		return
+	}
+	r := &run{For: ch.rec.Assignment.Version, Spec: ch.rec.Intent.Version, Strategy: ch.rec.Intent.Spec.Strategy, Phase: creating, take: take}
+	if before != nil {
+		r.Restarts, r.recent, r.tries, r.why, r.Began = before.Restarts, before.recent, before.tries, before.why, before.Began
+		r.left = before.Phase == over
+	}
+	r.Since = c.now.wall.UnixNano()
+	ch.run = r
+	c.keep(ch)
+	r.op = c.do(action{kind: doCreate, id: ch.rec.ID, spec: ch.rec.Intent.Spec, run: r.copy(), take: take})
+}
+
+// occupied is a member that has to stop the child before it may start here, but
+// for one whose run's state it begins with. Of one that is gone nothing is known,
+// and nothing is waited for.
+func (c *core) occupied(ch *child, take string) string {
+	for _, m := range ch.rec.Assignment.From {
+		if m != c.self && m != take && c.peers[m].up && !c.vacated(ch, m, ch.rec.Assignment.Version) {
+			return m
+		}
+	}
+	for m, f := range ch.facts {
+		if f.Running && m != take && c.peers[m].up {
+			return m
+		}
+	}
+	return ""
+}
+
+func (c *core) stop(ch *child) {
+	r := ch.run
+	if r.Phase != stopping {
+		r.Phase, r.Since = stopping, c.now.wall.UnixNano()
+		c.keep(ch)
+	}
+	timeout := defaultShutdownTimeout
+	if s := ch.rec.Intent.Spec; s != nil {
+		timeout = s.ShutdownTimeout
+	}
+	r.op = c.do(action{kind: doStop, id: ch.rec.ID, run: r.copy(), timeout: timeout})
+}
+
+func (c *core) recover(ch *child) {
+	ch.run.op = c.do(action{kind: doRecover, id: ch.rec.ID, run: ch.run.copy()})
+}
+
+func (c *core) destroy(ch *child) {
+	ch.run.Phase = destroying
+	ch.run.op = c.do(action{kind: doDestroy, id: ch.rec.ID, run: ch.run.copy()})
+}
+
+// resume takes a run up that an earlier life has left.
+func (c *core) resume(ch *child, r *run) {
+	ch.run = r
+	switch r.Phase {
+	case creating: // whether it came to be is not known
+		r.Phase = stopping
+	case up:
+		r.Phase = recovering
+	}
+}
+
+func (r *run) copy() *run {
+	cp := *r
+	return &cp
+}
+
+// keep has a run, and the child's history, kept on disk.
+func (c *core) keep(ch *child) {
+	a := action{kind: doKeep, id: ch.rec.ID}
+	if ch.run != nil {
+		a.run = ch.run.copy()
+	}
+	c.do(a)
+}
+
+// errNotAsked is a strategy that could not be asked: what was wanted of it was not
+// even begun.
+var errNotAsked = errors.New("the sandbox strategy was not asked")
+
+// uncertain tells whether an error leaves open what the strategy did.
+func uncertain(err error) bool {
+	for _, e := range []error{sdk.ErrUnavailable, sdk.ErrGarbage, sdk.ErrPanic, context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer finds the run that an answer is for; nil: it comes too late.
+func (c *core) answer(now instant, id string, op uint64) *child {
+	c.at(now)
+	ch := c.children[id]
+	if ch == nil || ch.run == nil || ch.run.op != op || op == 0 {
+		return nil
+	}
+	ch.run.op = 0
+	c.mark(ch)
+	return ch
+}
+
+// created says how a start went.
+func (c *core) created(now instant, id string, op uint64, h sdk.SandboxHandle, st sdk.SandboxStatus, err error) {
+	if ch := c.answer(now, id, op); ch != nil {
+		r := ch.run
+		if err != nil && r.take != "" {
+			c.refuse(ch, r.For, r.take, err.Error())
+		}
+		switch {
+		case errors.Is(err, errNotAsked) && !r.left:
+			c.again(ch, blank, err)
+			c.keep(ch)
+		case errors.Is(err, errNotAsked):
+			c.again(ch, over, err)
+			c.keep(ch)
+		case err != nil && r.take != "":
+			c.again(ch, stopping, err) // something of it may have come to be
+		case uncertain(err):
+			c.again(ch, stopping, err) // it may have come to be
+		case err != nil:
+			c.note(ch, Entry{Member: c.self, What: "not_started", Reason: err.Error()})
+			c.ended(ch, "it cannot be started: "+err.Error(), true)
+		default:
+			r.life = op
+			r.Began = r.Began || ch.rec.Assignment.Take != "" && r.For == ch.rec.Assignment.Version
+			c.came(ch, h, st)
+			e := Entry{Member: c.self, What: "started"}
+			if r.take != "" {
+				e.Reason = fmt.Sprintf("with the state that it had on member %s", r.take)
+			}
+			c.note(ch, e)
+		}
+	}
+	c.settle()
+}
+
+// recovered says how a takeover went. ErrNotFound: nothing is there any more.
+func (c *core) recovered(now instant, id string, op uint64, st sdk.SandboxStatus, err error) {
+	if ch := c.answer(now, id, op); ch != nil {
+		switch {
+		case errors.Is(err, sdk.ErrNotFound):
+			ch.run = nil
+			c.keep(ch)
+			c.note(ch, Entry{Member: c.self, What: "gone", Reason: "it ended while this member was down"})
+		case err != nil:
+			c.again(ch, recovering, err)
+		default:
+			ch.run.life = op
+			c.came(ch, ch.run.Handle, st)
+			c.note(ch, Entry{Member: c.self, What: "taken_over"})
+		}
+	}
+	c.settle()
+}
+
+// came notes that a run is up.
+func (c *core) came(ch *child, h sdk.SandboxHandle, st sdk.SandboxStatus) {
+	r := ch.run
+	r.Phase, r.Handle, r.OSPid, r.Node, r.why, r.tries = up, h, st.OSPid, st.Node, "", 0
+	r.Since = c.now.wall.UnixNano()
+	if r.Started == 0 {
+		r.Started = r.Since
+	}
+	c.keep(ch)
+}
+
+// again has what a strategy did not do tried again, for it is the strategy that
+// fails and not the child.
+func (c *core) again(ch *child, p phase, err error) {
+	r := ch.run
+	r.Phase, r.why = p, brief(err.Error())
+	r.again = c.now.mono + min(opRetry<<min(r.tries, 10), opRetryMax)
+	r.tries++
+	c.wake(ch, r.again)
+}
+
+// exited says that a child has ended. life is the number of what it was created
+// or taken over by.
+func (c *core) exited(now instant, id string, life uint64, e sdk.SandboxExit) {
+	c.at(now)
+	ch := c.children[id]
+	if ch != nil && ch.run != nil && ch.run.life == life && ch.run.Phase == up {
+		c.note(ch, Entry{Member: c.self, What: "exited", Reason: exitText(e), Exit: &e})
+		c.ended(ch, exitText(e), exitAbnormal(e))
+		c.mark(ch)
+	}
+	c.settle()
+}
+
+// ended decides what follows the end of a run: another one, or an outcome.
+func (c *core) ended(ch *child, why string, abnormal bool) {
+	r := ch.run
+	why = brief(why)
+	r.Phase, r.why, r.OSPid, r.Started, r.Since = over, why, 0, 0, c.now.wall.UnixNano()
+	defer c.keep(ch)
+	if !c.wanted(ch) || !ch.right() {
+		return
+	}
+	s := ch.rec.Intent.Spec
+	if s.Restart == sdk.RestartTemporary || s.Restart == sdk.RestartTransient && !abnormal {
+		c.finish(ch, Exited, why)
+		return
+	}
+	r.recent = recentRestarts(r.recent, c.now.mono, s.MaxRestartsIn)
+	if limit := max(s.MaxRestarts, 0); len(r.recent) >= limit {
+		c.finish(ch, Failed, fmt.Sprintf("ended more than %s within %s, the last time: %s", times(limit), s.MaxRestartsIn, why))
+		return
+	}
+	r.again = c.now.mono + backoff(s, len(r.recent))
+	r.recent = append(r.recent, r.again)
+	r.Restarts++
+	c.wake(ch, r.again)
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return strconv.Itoa(n) + " times"
+}
+
+// finish writes down how an assignment ended.
+func (c *core) finish(ch *child, s State, why string) {
+	c.learn(ch, record{ID: ch.rec.ID, Intent: ch.rec.Intent, Assignment: ch.rec.Assignment, Outcome: outcome{
+		For: ch.rec.Assignment.Version, State: s, Reason: why, Restarts: ch.run.Restarts, At: c.now.wall.UnixNano(),
+	}})
+}
+
+// recentRestarts drops those that do not count any more.
+func recentRestarts(all []time.Duration, now, within time.Duration) []time.Duration {
+	var out []time.Duration
+	for _, t := range all {
+		if t > now-within {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// backoff is the pause before a restart, after n others within the time that
+// counts. The first has none, and all that are allowed take less than half of
+// that time: so that what ends at once comes to its limit.
+func backoff(s *Spec, n int) time.Duration {
+	m := time.Duration(max(s.MaxRestarts, 1))
+	return s.MaxRestartsIn / m / m * time.Duration(n)
+}
+
+// stopped says how a stop went, and how the child ended, where that is known.
+func (c *core) stopped(now instant, id string, op uint64, e *sdk.SandboxExit, err error) {
+	if ch := c.answer(now, id, op); ch != nil {
+		switch {
+		case err == nil || errors.Is(err, sdk.ErrNotFound):
+			ch.run.Phase, ch.run.OSPid, ch.run.Started, ch.run.again = over, 0, 0, 0
+			ch.run.Since = c.now.wall.UnixNano()
+			c.keep(ch)
+			if !c.keeps(ch) || c.wanted(ch) {
+				break // and now it is destroyed
+			}
+			entry := Entry{Member: c.self, What: "stopped", Exit: e}
+			if e != nil {
+				entry.Reason = e.Reason
+			}
+			c.note(ch, entry)
+		default:
+			c.again(ch, stopping, err)
+		}
+	}
+	c.settle()
+}
+
+// destroyed says how the end of what was left went.
+func (c *core) destroyed(now instant, id string, op uint64, err error) {
+	if ch := c.answer(now, id, op); ch != nil {
+		if err == nil || errors.Is(err, sdk.ErrNotFound) {
+			ch.run = nil
+			c.keep(ch)
+		} else {
+			c.again(ch, destroying, err)
+		}
+	}
+	c.settle()
+}
+
+// exitText says how a child ended.
+func exitText(e sdk.SandboxExit) string {
+	switch {
+	case e.Reason != "":
+		return e.Reason
+	case e.OutOfMemory:
+		return "out of memory"
+	case e.Signal != 0:
+		return "killed by signal " + strconv.Itoa(e.Signal)
+	}
+	return "exited with code " + strconv.Itoa(e.Code)
+}

@@ -1,0 +1,250 @@
+package supervisor
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"unique"
+
+	"github.com/debughost/debughost/sdk"
+)
+
+// A record is all that the members agree on about one child. It has three parts,
+// each with a total order of its own, and two records merge by taking the
+// greater of each part: so the merge is commutative and idempotent, an operator's
+// stop on one side of a partition and a new placement on the other both hold
+// afterwards, and nobody needs to be asked.
+type record struct {
+	ID         string     `json:"id"`
+	Intent     intent     `json:"i"`
+	Assignment assignment `json:"m,omitzero"`
+	Outcome    outcome    `json:"o,omitzero"`
+}
+
+// version orders the values that one part of a record has had. Of two with one
+// epoch, which only members out of each other's sight can make, the one from a
+// majority is the greater, then that of the author whose name is.
+type version struct {
+	Epoch  uint64 `json:"e"`
+	Quorum bool   `json:"q,omitempty"`
+	Author string `json:"a,omitempty"`
+	At     int64  `json:"t,omitempty"` // wall clock of the author, Unix nanoseconds
+}
+
+func (v version) compare(w version) int {
+	if c := cmp.Compare(v.Epoch, w.Epoch); c != 0 {
+		return c
+	}
+	if v.Quorum != w.Quorum {
+		if v.Quorum {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(strings.Compare(v.Author, w.Author), cmp.Compare(v.At, w.At))
+}
+
+func (v version) covers(w version) bool { return v.compare(w) >= 0 }
+
+// wanted is what an operator wants of a child.
+type wanted string
+
+const (
+	wantRunning wanted = "running"
+	wantStopped wanted = "stopped"
+	wantRemoved wanted = "removed" // the record is a tombstone
+)
+
+// intent is the operators' part.
+type intent struct {
+	Version version `json:"v"`
+	Wanted  wanted  `json:"w"`
+	Spec    *Spec   `json:"s,omitempty"` // nobody changes it; nil in a tombstone
+}
+
+// assignment is the arbiters' part.
+type assignment struct {
+	Version version `json:"v"`
+	Member  string  `json:"m,omitempty"` // empty: to be placed
+	// From are members where the child may run still. Member starts it when each
+	// of them has said, of this version, that it does not, or is gone.
+	From []string `json:"f,omitempty"`
+	// Take is a member with a run of the assignment Of. Where it is Member itself, that
+	// run goes on; else Member begins with that run's state, and Take ends it then.
+	Take string  `json:"k,omitempty"`
+	Of   version `json:"o,omitzero"`
+	Why  string  `json:"y,omitempty"`
+}
+
+// outcome is the part of the member that the child is assigned to: how an
+// assignment came to its end. It counts for that assignment only.
+type outcome struct {
+	For      version `json:"v"`
+	State    State   `json:"s,omitempty"` // Exited or Failed
+	Reason   string  `json:"r,omitempty"`
+	Restarts int     `json:"n,omitempty"`
+	At       int64   `json:"t,omitempty"`
+}
+
+// merge returns the greater of each part.
+func merge(a, b record) record {
+	a.ID = b.ID
+	if b.Intent.Version.compare(a.Intent.Version) > 0 {
+		a.Intent = b.Intent
+	}
+	if b.Assignment.Version.compare(a.Assignment.Version) > 0 {
+		a.Assignment = b.Assignment
+	}
+	if cmp.Or(b.Outcome.For.compare(a.Outcome.For), cmp.Compare(b.Outcome.At, a.Outcome.At)) > 0 {
+		a.Outcome = b.Outcome
+	}
+	return a
+}
+
+// stamp tells how new each part of a record is.
+type stamp struct {
+	intent, assignment, outcome version
+	at                          int64
+}
+
+func (r *record) stamp() stamp {
+	return stamp{r.Intent.Version, r.Assignment.Version, r.Outcome.For, r.Outcome.At}
+}
+
+// covers tells whether a record with stamp s has nothing to learn from one with
+// stamp t.
+func (s stamp) covers(t stamp) bool {
+	return s.intent.covers(t.intent) && s.assignment.covers(t.assignment) &&
+		cmp.Or(s.outcome.compare(t.outcome), cmp.Compare(s.at, t.at)) >= 0
+}
+
+// ended is the outcome of the assignment in force.
+func (r *record) ended() (outcome, bool) {
+	ok := r.Outcome.State != "" && r.Outcome.For == r.Assignment.Version
+	return r.Outcome, ok
+}
+
+func (r *record) removed() bool { return r.Intent.Wanted == wantRemoved }
+
+// maxRecord bounds a record that is stored or sent: a registry's value.
+const maxRecord = 64 << 10
+
+// encode leaves out of the spec what complete puts in again.
+func (r *record) encode() []byte {
+	out := *r
+	if out.Intent.Spec != nil {
+		sparse := out.Intent.Spec.sparse()
+		out.Intent.Spec = &sparse
+	}
+	b, err := marshal(&out)
+	if err != nil {
+		panic(err) // Spec.check has seen its one part that could fail, the config
+	}
+	return b
+}
+
+// marshal leaves <, > and & as they are: a config in JSON is shown as it was
+// written.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// parseRecord reads what another member, or an earlier life, wrote.
+func parseRecord(b []byte) (record, error) {
+	if len(b) > maxRecord {
+		return record{}, fmt.Errorf("parse record: %d bytes, and at most %d are allowed", len(b), maxRecord)
+	}
+	var r record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return record{}, fmt.Errorf("parse record: %w", err)
+	}
+	if r.Intent.Spec != nil {
+		complete := r.Intent.Spec.complete()
+		complete.ID, complete.Strategy, complete.Restart = r.ID, intern(complete.Strategy), sdk.Restart(intern(string(complete.Restart)))
+		r.Intent.Spec = &complete
+	}
+	r.intern()
+	if err := r.check(); err != nil {
+		return record{}, fmt.Errorf("parse record of %.200q: %w", r.ID, err)
+	}
+	return r, nil
+}
+
+// intern has words that many records have share their memory.
+func (r *record) intern() {
+	for _, v := range []*version{&r.Intent.Version, &r.Assignment.Version, &r.Assignment.Of, &r.Outcome.For} {
+		v.Author = intern(v.Author)
+	}
+	r.Assignment.Take = intern(r.Assignment.Take)
+	r.Assignment.Member, r.Intent.Wanted = intern(r.Assignment.Member), wanted(intern(string(r.Intent.Wanted)))
+}
+
+// intern returns the one copy of a short word.
+func intern(s string) string {
+	if len(s) > maxID {
+		return s
+	}
+	return unique.Make(s).Value()
+}
+
+func (r *record) check() error {
+	switch {
+	case !validID(r.ID):
+		return fmt.Errorf("that is no child's id")
+	case r.Intent.Version.Epoch == 0:
+		return fmt.Errorf("nobody wants it")
+	case !slices.Contains([]wanted{wantRunning, wantStopped, wantRemoved}, r.Intent.Wanted):
+		return fmt.Errorf("%.50q is nothing that can be wanted", r.Intent.Wanted)
+	case !r.removed() && r.Intent.Spec == nil:
+		return fmt.Errorf("it has no spec")
+	case !slices.Contains([]State{"", Exited, Failed}, r.Outcome.State):
+		return fmt.Errorf("%.50q is no outcome", r.Outcome.State)
+	case r.removed():
+		return nil
+	}
+	return r.Intent.Spec.check()
+}
+
+// fact is what one member says about a child and itself, for as long as it
+// lives.
+type fact struct {
+	Seen     version `json:"v,omitzero"`  // the assignment that it knew when it said so
+	Running  bool    `json:"r,omitempty"` // something of the child is there, or may be
+	State    State   `json:"s,omitempty"`
+	Reason   string  `json:"y,omitempty"`
+	Since    int64   `json:"t,omitempty"` // of State, Unix nanoseconds
+	Started  int64   `json:"b,omitempty"`
+	Restarts int     `json:"n,omitempty"`
+	OSPid    int     `json:"p,omitempty"`
+	Node     string  `json:"d,omitempty"`
+	Last     *Entry  `json:"l,omitempty"` // of its history
+	// Of an assignment that takes the state of a run along: it has begun, or why it
+	// cannot.
+	Began bool   `json:"x,omitempty"`
+	Balk  string `json:"k,omitempty"`
+}
+
+func (f *fact) equal(g *fact) bool {
+	if f == nil || g == nil {
+		return f == g
+	}
+	a, b := *f, *g
+	same := a.Last == b.Last || a.Last != nil && b.Last != nil && a.Last.Time.Equal(b.Last.Time) && a.Last.What == b.Last.What
+	a.Last, b.Last = nil, nil
+	return same && a == b
+}
+
+func parseFact(b []byte) (*fact, error) {
+	var f fact
+	if err := json.Unmarshal(b, &f); err != nil {
+		return nil, fmt.Errorf("parse a child's state: %w", err)
+	}
+	return &f, nil
+}

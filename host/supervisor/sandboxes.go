@@ -1,0 +1,258 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/debughost/debughost/sdk"
+)
+
+// Bounds of what a sandbox strategy is asked, beside the time that a child gets
+// to end.
+const (
+	createTime  = 30 * time.Second
+	stopSpare   = 10 * time.Second
+	recoverTime = 10 * time.Second
+	inspectTime = 3 * time.Second
+	waitAgain   = 100 * time.Millisecond // after a strategy that could not say
+)
+
+// call asks a sandbox strategy, and gives the answer to the core.
+func (s *Supervisor) call(a action) {
+	s.tasks.Go(func() {
+		if a.kind != doStop { // which mostly waits, for as long as the child may take
+			select {
+			case s.slots <- struct{}{}:
+				defer func() { <-s.slots }()
+			case <-s.ctx.Done():
+				return
+			}
+		}
+		switch a.kind {
+		case doCreate:
+			s.create(a)
+		case doRecover:
+			s.takeOver(a)
+		case doStop:
+			exit, err := s.stop(a)
+			s.ended(a.id, err)
+			s.do(func(c *core, now instant) { c.stopped(now, a.id, a.op, exit, err) })
+		case doDestroy:
+			err := s.with(a.run.Strategy, createTime, func(ctx context.Context, sb sdk.Sandbox) error { return sb.Destroy(ctx, a.id) })
+			s.ended(a.id, err)
+			s.do(func(c *core, now instant) { c.destroyed(now, a.id, a.op, err) })
+		}
+	})
+}
+
+// stop has a child ended. How it ended is of interest where it had to be killed.
+func (s *Supervisor) stop(a action) (exit *sdk.SandboxExit, err error) {
+	err = s.with(a.run.Strategy, a.timeout+stopSpare, func(ctx context.Context, sb sdk.Sandbox) error {
+		if err := sb.Stop(ctx, a.id, a.timeout); err != nil {
+			return err
+		}
+		if st, err := sb.Inspect(ctx, a.id); err == nil {
+			exit = st.Exit
+		}
+		return nil
+	})
+	return exit, err
+}
+
+// with calls a strategy within a time.
+func (s *Supervisor) with(strategy string, timeout time.Duration, f func(context.Context, sdk.Sandbox) error) error {
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	sb, err := s.cfg.Sandbox(ctx, strategy)
+	if err != nil {
+		return &unavailableError{err}
+	}
+	return f(ctx, sb)
+}
+
+// unavailableError is a strategy whose plugin does not run.
+type unavailableError struct{ error }
+
+func (e *unavailableError) Unwrap() []error { return []error{e.error, sdk.ErrUnavailable, errNotAsked} }
+
+// create starts a child; what there was of it is destroyed before.
+func (s *Supervisor) create(a action) {
+	var h sdk.SandboxHandle
+	var st sdk.SandboxStatus
+	timeout := createTime
+	if a.take != "" {
+		timeout = handoffTime
+	}
+	err := s.with(a.run.Strategy, timeout, func(ctx context.Context, sb sdk.Sandbox) error {
+		spec := a.spec.sandbox(s.current().Orphan)
+		if a.take != "" {
+			var err error
+			if h, err = s.restore(ctx, a, sb, spec); err == nil {
+				st, _ = sb.Inspect(ctx, a.id)
+			}
+			return err
+		}
+		if a.run.Restarts > 0 || len(a.run.recent) > 0 {
+			if err := sb.Destroy(ctx, a.id); err != nil {
+				return err
+			}
+		}
+		var err error
+		if h, err = sb.Create(ctx, spec); errors.Is(err, sdk.ErrExists) { // of a life that was not told of it
+			if err = sb.Destroy(ctx, a.id); err == nil {
+				h, err = sb.Create(ctx, spec)
+			}
+		}
+		if err == nil {
+			st, _ = sb.Inspect(ctx, a.id) // the waiter learns how it does
+		}
+		return err
+	})
+	s.do(func(c *core, now instant) { c.created(now, a.id, a.op, h, st, err) })
+	if err == nil {
+		s.wait(a, h)
+	}
+}
+
+func (s *Supervisor) takeOver(a action) {
+	var st sdk.SandboxStatus
+	err := s.with(a.run.Strategy, recoverTime, func(ctx context.Context, sb sdk.Sandbox) error {
+		err := sb.Recover(ctx, a.run.Handle)
+		if err == nil {
+			st, _ = sb.Inspect(ctx, a.id)
+		}
+		return err
+	})
+	s.do(func(c *core, now instant) { c.recovered(now, a.id, a.op, st, err) })
+	if err == nil {
+		s.wait(a, a.run.Handle)
+	}
+}
+
+// wait is for the end of one run of a child.
+type wait struct{ cancel context.CancelFunc }
+
+// wait has the core told when a child ends that was created or taken over by a.
+func (s *Supervisor) wait(a action, h sdk.SandboxHandle) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	w := &wait{cancel}
+	s.mu.Lock()
+	if old := s.waits[a.id]; old != nil {
+		old.cancel()
+	}
+	s.waits[a.id] = w
+	s.mu.Unlock()
+	s.tasks.Go(func() {
+		defer s.waited(a.id, w)
+		for ctx.Err() == nil && s.lives(a.id, a.op) {
+			exit, err := s.waitOnce(ctx, a, h)
+			if err == nil {
+				s.do(func(c *core, now instant) { c.exited(now, a.id, a.op, exit) })
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(waitAgain):
+			}
+		}
+	})
+}
+
+func (s *Supervisor) waited(id string, w *wait) {
+	w.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waits[id] == w {
+		delete(s.waits, id)
+	}
+}
+
+// ended ends the wait for a run that was stopped or destroyed: a strategy that does
+// not notice would hold it for ever.
+func (s *Supervisor) ended(id string, err error) {
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	w := s.waits[id]
+	s.mu.Unlock()
+	if w != nil {
+		w.cancel()
+	}
+}
+
+// waitOnce waits with one process of the plugin; when that is another one, it has
+// to take the sandbox over first.
+func (s *Supervisor) waitOnce(ctx context.Context, a action, h sdk.SandboxHandle) (sdk.SandboxExit, error) {
+	sb, err := s.cfg.Sandbox(ctx, a.run.Strategy)
+	if err != nil {
+		return sdk.SandboxExit{}, err
+	}
+	exit, err := sb.Wait(ctx, a.id)
+	if !errors.Is(err, sdk.ErrNotFound) {
+		return exit, err
+	}
+	recovering, cancel := context.WithTimeout(ctx, recoverTime)
+	defer cancel()
+	err = sb.Recover(recovering, h)
+	if errors.Is(err, sdk.ErrNotFound) {
+		return sdk.SandboxExit{Reason: "its sandbox is gone: it ended while the plugin was down", At: time.Now()}, nil
+	}
+	if err != nil {
+		return sdk.SandboxExit{}, err
+	}
+	return sb.Wait(ctx, a.id)
+}
+
+// lives tells whether a run is still the one that it was.
+func (s *Supervisor) lives(id string, life uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ch := s.core.children[id]
+	return ch != nil && ch.run != nil && ch.run.life == life && ch.run.Phase == up
+}
+
+// inspect asks for what changes all the time of a child that runs here.
+func (s *Supervisor) inspect(ctx context.Context, c *Child, strategy string) {
+	ctx, cancel := context.WithTimeout(ctx, inspectTime)
+	defer cancel()
+	sb, err := s.cfg.Sandbox(ctx, strategy)
+	if err != nil {
+		return
+	}
+	if st, err := sb.Inspect(ctx, c.Spec.ID); err == nil {
+		c.Memory, c.Enforced = st.Memory, st.Enforced
+		if st.OSPid != 0 {
+			c.OSPid = st.OSPid
+		}
+	}
+}
+
+// Logs reads what a child of this member prints. Following, it returns when ctx
+// ends or the run that it follows is no more.
+func (s *Supervisor) Logs(ctx context.Context, id string, o sdk.LogOptions, emit func(sdk.LogLine) error) error {
+	s.mu.Lock()
+	ch := s.core.children[id]
+	there := ch != nil && ch.there()
+	var strategy string
+	if there && ch.run != nil {
+		strategy = ch.run.Strategy
+	}
+	s.mu.Unlock()
+	switch {
+	case !there:
+		return fmt.Errorf("read log of child %.200q: %w", id, ErrUnknown)
+	case strategy == "":
+		return fmt.Errorf("read log of child %s: %w", id, ErrNoRun)
+	}
+	sb, err := s.cfg.Sandbox(ctx, strategy)
+	if err != nil {
+		return fmt.Errorf("read log of child %s: %w", id, err)
+	}
+	if err := sb.Logs(ctx, id, o, emit); err != nil {
+		return fmt.Errorf("read log of child %s: %w", id, err)
+	}
+	return nil
+}
