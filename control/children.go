@@ -1,0 +1,103 @@
+package control
+
+import (
+	"context"
+	"slices"
+
+	controlpb "github.com/debughost/debughost/control/proto"
+	"github.com/debughost/debughost/host/cluster"
+	"github.com/debughost/debughost/host/supervisor"
+)
+
+func (s *childService) StartChild(ctx context.Context, req *controlpb.StartChildRequest) (*controlpb.ChildResponse, error) {
+	tried := "start child " + clean(req.GetSpec().GetId())
+	if err := s.child(tried, req.GetSpec().GetId()); err != nil {
+		return nil, err
+	}
+	spec, err := specOf(tried, req.GetSpec())
+	if err != nil {
+		return nil, err
+	}
+	child, err := s.engine.StartChild(ctx, spec)
+	return childAnswer(tried, child, err)
+}
+
+func (s *childService) StopChild(ctx context.Context, req *controlpb.StopChildRequest) (*controlpb.ChildResponse, error) {
+	return s.act(ctx, "stop", req.GetId(), s.stop)
+}
+
+func (s *childService) RestartChild(ctx context.Context, req *controlpb.RestartChildRequest) (*controlpb.ChildResponse, error) {
+	return s.act(ctx, "restart", req.GetId(), s.restart)
+}
+
+func (s *childService) MoveChild(ctx context.Context, req *controlpb.MoveChildRequest) (*controlpb.ChildResponse, error) {
+	if to := req.GetMember(); to != "" && s.engine != nil {
+		tried := "move child " + clean(req.GetId()) + " to " + clean(to)
+		if err := s.canTake(tried, to); err != nil {
+			return nil, err
+		}
+	}
+	return s.act(ctx, "move", req.GetId(), func(ctx context.Context, id string) (supervisor.Child, error) {
+		return s.engine.MoveChild(ctx, id, req.GetMember())
+	})
+}
+
+func (s *childService) RemoveChild(ctx context.Context, req *controlpb.RemoveChildRequest) (*controlpb.RemoveChildResponse, error) {
+	tried := "remove child " + clean(req.GetId())
+	if err := s.child(tried, req.GetId()); err != nil {
+		return nil, err
+	}
+	if err := s.engine.RemoveChild(ctx, req.GetId()); err != nil {
+		return nil, childError(tried, err)
+	}
+	return &controlpb.RemoveChildResponse{}, nil
+}
+
+func (s *childService) stop(ctx context.Context, id string) (supervisor.Child, error) {
+	return s.engine.StopChild(ctx, id)
+}
+
+func (s *childService) restart(ctx context.Context, id string) (supervisor.Child, error) {
+	return s.engine.RestartChild(ctx, id)
+}
+
+// act does what needs no more than the id.
+func (s *childService) act(ctx context.Context, verb, id string, do func(context.Context, string) (supervisor.Child, error)) (*controlpb.ChildResponse, error) {
+	tried := verb + " child " + clean(id)
+	if err := s.child(tried, id); err != nil {
+		return nil, err
+	}
+	child, err := do(ctx, id)
+	return childAnswer(tried, child, err)
+}
+
+func childAnswer(tried string, child supervisor.Child, err error) (*controlpb.ChildResponse, error) {
+	if err != nil {
+		return nil, childError(tried, err)
+	}
+	return &controlpb.ChildResponse{Child: childPB(&child)}, nil
+}
+
+// canTake tells whether a member may be named as one that is to run a child.
+func (s *childService) canTake(tried, name string) error {
+	if s.cluster == nil {
+		return nil // the engine knows
+	}
+	members := s.cluster.Members()
+	i := slices.IndexFunc(members, func(m cluster.Member) bool { return m.Name == name })
+	switch {
+	case i < 0:
+		return unknownMember(tried)
+	case !members[i].State.Usable():
+		return &Error{
+			Code: Conflict, Tried: tried, Cause: tried + ": " + stateError(members[i]).Error(),
+			Hint: "`debughost members` tells which are alive",
+		}
+	case slices.Contains(s.engine.DrainingMembers(), name):
+		return &Error{
+			Code: Conflict, Tried: tried, Cause: tried + ": it is being drained, and takes no children",
+			Hint: "`debughost drain " + clean(name) + " --undo` ends that",
+		}
+	}
+	return nil
+}
