@@ -1,0 +1,10 @@
+//go:build unix && !linux
+
+package launch
+
+// Limits, the choice of whom to kill, and what setuid programs may do are set
+// on Linux only.
+
+func setLimit(int, uint64) error { return nil }
+func setOOMScore(string) error   { return nil }
+func confine() error             { return nil }

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/debughost/debughost/sdk"
+	"github.com/debughost/debughost/sdk/plugintest"
+	"github.com/stretchr/testify/require"
+)
+
+// placements are the bundled placement strategies with configs of theirs.
+var placements = map[string][]string{
+	"placement-uniform":   {`{}`, `{"slack": 0}`, `{"slack": 1}`},
+	"placement-quorum":    {`{}`, `{"minority": "stop"}`},
+	"placement-random":    {`{}`, `{"draws": 1}`},
+	"placement-resources": {`{}`, `{"memory": 0, "cpu": 0}`, `{"memory": 1, "cpu": 1, "children": 1, "headroom": 0.1, "margin": 0}`},
+}
+
+// Each placement strategy keeps the contract: built alone with its first config,
+// as a link to the file that holds all plugins with the others.
+func TestPlacementConformance(t *testing.T) {
+	all := build(t, ".", "debughost-plugins")
+	for name, configs := range placements {
+		link := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.Symlink(all, link))
+		for i, config := range configs {
+			p := plugintest.Plugin{Path: link, Kind: sdk.KindPlacement, Config: config}
+			if i == 0 {
+				p.Path = build(t, "./"+name, name)
+			} else {
+				p.Only = []string{"placement/"}
+			}
+			t.Run(name+" "+config, func(t *testing.T) { plugintest.Run(t, p) })
+		}
+	}
+}
+
+// What a config cannot hold is refused by the process with the key's path.
+func TestPlacementConfigs(t *testing.T) {
+	all := build(t, ".", "debughost-plugins")
+	for config, name := range map[string]string{
+		`{"slack": 2}`:                           "placement-uniform",
+		`{"minority": "panic"}`:                  "placement-quorum",
+		`{"draws": 0}`:                           "placement-random",
+		`{"margin": -1}`:                         "placement-resources",
+		`{"memory": 0, "cpu": 0, "children": 0}`: "placement-resources",
+	} {
+		link := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.Symlink(all, link))
+		failed := plugintest.Failed(plugintest.Check(t.Context(), plugintest.Plugin{Path: link, Config: config, Only: []string{"base/configure"}}))
+		require.NotEmpty(t, failed, config)
+		require.Equal(t, "base/configure", failed[0].Check)
+	}
+}
+
+// BenchmarkChoose is one choice among 3 and among 50 members: in a process alone,
+// and asked for as debughost does it, of another process over gRPC with mutual
+// TLS.
+func BenchmarkChoose(b *testing.B) {
+	all := build(b, ".", "debughost-plugins")
+	for _, name := range slices.Sorted(maps.Keys(placements)) {
+		link := filepath.Join(b.TempDir(), name)
+		require.NoError(b, os.Symlink(all, link))
+		client, stop, err := plugintest.Dial(b.Context(), plugintest.Plugin{Path: link})
+		require.NoError(b, err)
+		b.Cleanup(stop)
+		alone, _ := find(name)
+		for how, strategy := range map[string]sdk.Placement{"alone": alone.(sdk.Placement), "grpc": client.Placement()} {
+			for _, members := range []int{3, 50} {
+				r := crowd(members)
+				b.Run(fmt.Sprintf("%s/%s/%d", name, how, members), func(b *testing.B) {
+					for b.Loop() {
+						_, err := strategy.Choose(b.Context(), r)
+						require.NoError(b, err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// crowd is a request with that many members.
+func crowd(members int) sdk.PlacementRequest {
+	r := sdk.PlacementRequest{Child: sdk.ChildSpec{ID: "box-1"}}
+	for i := range members {
+		r.Members = append(r.Members, sdk.Member{Name: fmt.Sprint("db", i), State: sdk.MemberAlive, Resources: sdk.Resources{
+			CPUs: 8, Load: 1.5, MemoryTotal: 64 << 30, MemoryAvailable: 40 << 30, Children: 10,
+		}})
+	}
+	return r
+}

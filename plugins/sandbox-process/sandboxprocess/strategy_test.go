@@ -1,0 +1,144 @@
+package sandboxprocess
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/debughost/debughost/plugins/internal/keeper"
+	"github.com/debughost/debughost/sdk"
+)
+
+// TestMain makes this binary a keeper when it is started as one.
+func TestMain(m *testing.M) {
+	if keeper.Main() {
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func configured(t *testing.T) *Strategy {
+	t.Helper()
+	s := New("1").(*Strategy)
+	require.NoError(t, s.Configured(sdk.WithStateDir(t.Context(), t.TempDir())))
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+func TestConfigOfACommand(t *testing.T) {
+	s := configured(t)
+	spec, err := s.spec(sdk.SandboxSpec{
+		ID: "a", Config: []byte(`{"command": ["sleep", "1"], "env": {"B": "2", "A": "1=1"}, "dir": "/tmp", "stop_signal": "int"}`),
+		Limits: sdk.SandboxLimits{Memory: 5}, Orphan: time.Second,
+	})
+	require.NoError(t, err)
+	require.Equal(t, keeper.Spec{
+		ID: "a", Command: []string{"sleep", "1"}, Env: []string{"A=1=1", "B=2"}, Dir: "/tmp", StopSignal: syscall.SIGINT,
+		LogSize: 8 << 20, LogRate: 1 << 20, Limits: sdk.SandboxLimits{Memory: 5}, Orphan: time.Second,
+	}, spec)
+	for config, want := range map[string]string{
+		`{}`:               "command: this key is required",
+		`{"command": []}`:  "command: length: want at least 1",
+		`{"comand": "x"}`:  "comand: unknown key",
+		`{"command": "x"}`: "command: want a list",
+		`{"command": ["x"], "stop_signal": "SIGNONE"}`: `stop_signal: there is no signal "SIGNONE"`,
+		`{"command": ["x"], "dir": "here"}`:            "dir: want an absolute path",
+		``:                                             "not valid JSON",
+	} {
+		_, err := s.Create(t.Context(), sdk.SandboxSpec{ID: "a", Config: []byte(config)})
+		require.ErrorContains(t, err, want, config)
+	}
+}
+
+// What the host is told of a sandbox, from its start to its end.
+func TestLife(t *testing.T) {
+	s := configured(t)
+	h, err := s.Create(t.Context(), sdk.SandboxSpec{
+		ID: "a", Config: []byte(`{"command": ["sh", "-c", "echo $GREETING; exec sleep 1000"], "env": {"GREETING": "hello"}}`),
+		Limits: sdk.SandboxLimits{Memory: 1 << 30},
+	})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Destroy(context.Background(), "a")) }()
+	st, err := s.Inspect(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, sdk.SandboxRunning, st.State)
+	require.Positive(t, st.OSPid)
+	require.WithinDuration(t, time.Now(), st.Started, 10*time.Second)
+	require.Contains(t, st.Enforced, "memory")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_ = s.Logs(ctx, "a", sdk.LogOptions{Follow: true}, func(l sdk.LogLine) error {
+		require.Equal(t, "hello", string(l.Line))
+		return context.Canceled
+	})
+	require.NoError(t, ctx.Err(), "the line came")
+	require.NoError(t, s.Recover(t.Context(), h))
+	require.ErrorIs(t, s.Recover(t.Context(), sdk.SandboxHandle{ID: "a", State: []byte("x")}), sdk.ErrNotFound)
+	require.NoError(t, s.Stop(t.Context(), "a", 5*time.Second))
+	exit, err := s.Wait(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, 15, exit.Signal)
+	st, err = s.Inspect(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, &exit, st.Exit)
+}
+
+// Without a directory from the host there is one in a public place, which must
+// not be another's.
+func TestTemporaryStateDirectory(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dir, err := temporary()
+	require.NoError(t, err)
+	require.DirExists(t, dir)
+	again, err := temporary()
+	require.NoError(t, err)
+	require.Equal(t, dir, again)
+	base := filepath.Join(os.TempDir(), "debughost-"+strconv.Itoa(os.Geteuid()))
+	require.Equal(t, base, filepath.Dir(dir))
+	require.NoError(t, os.Chmod(base, 0o777))
+	_, err = temporary()
+	require.ErrorContains(t, err, "mode 0700")
+	require.Equal(t, "remove it", sdk.Hint(err))
+	require.NoError(t, os.RemoveAll(base))
+	require.NoError(t, os.Symlink(t.TempDir(), base))
+	_, err = temporary()
+	require.Error(t, err)
+}
+
+// The page has every key, with its default, and no other.
+func TestPageHasEveryKey(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/sandbox-process.md")
+	require.NoError(t, err)
+	shown := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| `([^`]*)` \\|").FindAllStringSubmatch(string(page), -1) {
+		shown[m[1]] = m[2]
+	}
+	want := map[string]string{}
+	for _, config := range []any{New("1").Describe().Config, &Command{StopSignal: "SIGTERM"}} {
+		raw, err := sdk.ConfigSchema(config)
+		require.NoError(t, err)
+		var schema struct {
+			Properties map[string]struct {
+				Default     json.RawMessage
+				Description string
+			}
+		}
+		require.NoError(t, json.Unmarshal(raw, &schema))
+		for key, p := range schema.Properties {
+			want[key] = string(p.Default)
+			if key == "command" {
+				want[key] = "required"
+			}
+			require.NotEmpty(t, p.Description, key)
+		}
+	}
+	require.Equal(t, want, shown)
+}
