@@ -34,6 +34,8 @@ type forwarder struct {
 	answers  map[string]protoreflect.MessageType // of unary methods, by full name
 
 	patience time.Duration // how long a call waits for a new owner
+	// margin is how much of the time that is left stays with this member.
+	margin func(left time.Duration) time.Duration
 	// registered is called with what another member registered for a caller, and
 	// returns once that can be read here; may be nil.
 	registered func(context.Context, *controlpb.RegistryEntry)
@@ -56,7 +58,7 @@ const (
 func newForwarder(peers Peers, targets TargetEngine) *forwarder {
 	f := &forwarder{
 		peers: peers, targets: targets, rules: accessRules(),
-		answers: map[string]protoreflect.MessageType{}, patience: usualPatience,
+		answers: map[string]protoreflect.MessageType{}, patience: usualPatience, margin: usualMargin,
 	}
 	for m := range methods() {
 		if t, err := protoregistry.GlobalTypes.FindMessageByName(m.Output().FullName()); err == nil && !m.IsStreamingServer() {
@@ -205,13 +207,12 @@ func (f *forwarder) outgoing(ctx context.Context) (context.Context, context.Canc
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, forwardedKey, string(b))
 	if end, ok := ctx.Deadline(); ok {
-		return context.WithDeadline(ctx, end.Add(-margin(time.Until(end))))
+		return context.WithDeadline(ctx, end.Add(-f.margin(time.Until(end))))
 	}
 	return context.WithCancel(ctx)
 }
 
-// margin is how much of the time that is left stays with this member.
-func margin(left time.Duration) time.Duration { return min(max(left/10, 0), 250*time.Millisecond) }
+func usualMargin(left time.Duration) time.Duration { return min(max(left/10, 0), 250*time.Millisecond) }
 
 // waiting is the time that one call has for finding an owner.
 type waiting struct {
@@ -223,7 +224,7 @@ func (f *forwarder) newWait(ctx context.Context) *waiting {
 	now := time.Now()
 	w := &waiting{ctx: ctx, began: now, until: now.Add(f.patience)}
 	if end, ok := ctx.Deadline(); ok {
-		end = end.Add(-margin(time.Until(end)))
+		end = end.Add(-f.margin(time.Until(end)))
 		if end.Before(w.until) {
 			w.until = end
 		}

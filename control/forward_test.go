@@ -285,7 +285,8 @@ func TestFrozenOwner(t *testing.T) {
 	c.own("b", "shop@db1")
 	began := blocks(c.members["b"])
 	client := c.members["a"].dial(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	c.members["a"].server.forward.margin = func(left time.Duration) time.Duration { return left - 100*time.Millisecond }
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
