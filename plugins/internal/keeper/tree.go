@@ -82,6 +82,21 @@ type censusTaker struct {
 	waiting chan struct{} // closed when next is there; nil while nobody waits
 	next    *census
 	busy    bool
+	last    census
+	at      time.Time     // before last was taken
+	took    time.Duration // what that cost
+}
+
+// recent returns what was true not long ago: within a second, or longer where a
+// look costs much. It is for what people are told, not for who is to be killed.
+func (t *censusTaker) recent() census {
+	t.mu.Lock()
+	last, old := t.last, time.Since(t.at) > max(time.Second, watchShare*t.took)
+	t.mu.Unlock()
+	if last != nil && !old {
+		return last
+	}
+	return t.take()
 }
 
 // take returns what was true at some time after its call.
@@ -101,9 +116,12 @@ func (t *censusTaker) take() census {
 		done, into := t.waiting, t.next
 		t.waiting, t.next = nil, nil
 		t.mu.Unlock()
-		*into = lookAtAll()
+		at := time.Now()
+		all := lookAtAll()
+		*into = all
 		close(done)
 		t.mu.Lock()
+		t.last, t.at, t.took = all, at, time.Since(at)
 	}
 	t.busy = false
 	t.mu.Unlock()

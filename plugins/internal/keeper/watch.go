@@ -5,6 +5,7 @@ package keeper
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/debughost/debughost/sdk"
@@ -148,7 +149,17 @@ func (s *server) memory(c *child) uint64 {
 	if c.group != nil && s.groups.has("memory") {
 		return c.group.memory()
 	}
-	return memoryOfAll(s.pidsOf(c))
+	if c.group != nil {
+		return memoryOfAll(c.group.pids())
+	}
+	s.mu.Lock()
+	root := c.pid
+	s.mu.Unlock()
+	pids := s.census.recent().marked(c.Mark, root)
+	if root != 0 && !slices.Contains(pids, root) {
+		pids = append(pids, root) // it has just been started
+	}
+	return memoryOfAll(pids)
 }
 
 // memoryOfAll adds up what processes have of their own. What they may share is
