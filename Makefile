@@ -32,6 +32,12 @@ FAULT     ?= mailbox
 GOBUILD = go build -trimpath -tags grpcnotrace \
 	-ldflags "-s -w -X main.version=$(VERSION)"
 GOTESTSUM = go tool gotestsum --format pkgname-and-test-fails
+# With RERUNS=n up to five tests that fail are run up to n more times, and
+# build/*-reruns.txt tells which: a test that passes then is not sound, but does
+# not hold up what it has nothing to do with. A data race always fails.
+RERUNS    ?= 0
+RERUN      = $(if $(filter-out 0,$(RERUNS)),--rerun-fails=$(RERUNS) --rerun-fails-max-failures=5 \
+	--rerun-fails-abort-on-data-race --rerun-fails-report $(1))
 
 .PHONY: help
 help: ## this list
@@ -73,12 +79,12 @@ test-deps: otp
 .PHONY: test
 test: build test-deps ## all tests; TESTS=./erl/... for some
 	@mkdir -p build
-	$(GOTESTSUM) --jsonfile build/test.json -- -timeout 10m $(TESTS)
+	$(GOTESTSUM) --jsonfile build/test.json $(call RERUN,build/test-reruns.txt) --packages '$(TESTS)' -- -timeout 10m
 
 .PHONY: test-race
 test-race: build test-deps ## all tests under the race detector
 	@tools/need.sh cc=gcc+libc6-dev
-	CGO_ENABLED=1 $(GOTESTSUM) --jsonfile build/test-race.json -- -race -timeout 20m $(TESTS)
+	CGO_ENABLED=1 $(GOTESTSUM) --jsonfile build/test-race.json $(call RERUN,build/test-race-reruns.txt) --packages '$(TESTS)' -- -race -timeout 20m
 
 .PHONY: cover
 cover: build test-deps ## coverage by package; fails under 90 % in the libraries
