@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestBucket(t *testing.T) {
@@ -51,4 +52,19 @@ func TestWithin(t *testing.T) {
 func TestBudgetDefaults(t *testing.T) {
 	assert.Equal(t, Budget{Bytes: 32 << 20, Rows: 1_000_000, Share: 100}, Budget{Share: 1000}.withDefaults())
 	assert.Equal(t, Budget{Bytes: 1, Rows: 2, Share: 3}, Budget{Bytes: 1, Rows: 2, Share: 3}.withDefaults())
+}
+
+// The first walk of a target may be as fast as it can; who looks again and again
+// leaves it time.
+func TestRhythm(t *testing.T) {
+	var r rhythm
+	now := time.Now()
+	require.Equal(t, 100, r.share(now, 100))
+	r.walked(now, now.Add(longWalk-1))
+	require.Equal(t, 100, r.share(now, 100), "a short walk harms nobody")
+	end := now.Add(longWalk)
+	r.walked(now, end)
+	require.Equal(t, watchShare, r.share(end.Add(soonAfter-1), 100))
+	require.Equal(t, 20, r.share(end, 20), "less was allowed")
+	require.Equal(t, 100, r.share(end.Add(soonAfter), 100))
 }

@@ -125,8 +125,9 @@ func (t *target) top(ctx context.Context, link *node.Peer, q ProcessQuery, c *co
 
 // rank walks over the target's processes for the rows of a ranking.
 func (t *target) rank(ctx context.Context, link *node.Peer, q ProcessQuery) ([]Process, error) {
+	began := time.Now()
 	reply, err := t.agentCall(ctx, link, "top", t.spec(link, q))
-	if err != nil {
+	if t.rhythm.walked(began.Add(q.Window), time.Now()); err != nil {
 		return nil, err
 	}
 	e, ok := reply.(etf.Tuple)
@@ -144,7 +145,7 @@ func (t *target) spec(link *node.Peer, q ProcessQuery) etf.Term {
 		{Key: etf.Atom("sort"), Value: etf.Atom(q.Sort)},
 		{Key: etf.Atom("limit"), Value: etf.Int(q.Limit + q.Offset)},
 		{Key: etf.Atom("window"), Value: etf.Int(q.Window / time.Millisecond)},
-		{Key: etf.Atom("share"), Value: etf.Int(t.m.budget().Share)},
+		{Key: etf.Atom("share"), Value: etf.Int(t.walkShare())},
 	}
 	add := func(key etf.Atom, value string) {
 		if value != "" {

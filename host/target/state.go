@@ -25,6 +25,7 @@ type target struct {
 	// refused is the last attempt, if the cookie was wrong; run's own.
 	refused attempt
 	walks   walks
+	rhythm  rhythm
 	cost    cost
 	pacer   pacer
 	// restarts is what Tree saw.

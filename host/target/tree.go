@@ -104,7 +104,9 @@ func (m *Manager) Tree(ctx context.Context, q TreeQuery) (*TreeNode, error) {
 		}
 		defer t.walks.leave()
 	}
+	began := time.Now()
 	reply, err := t.companionCall(ctx, link, treeModule, "tree", t.treeSpec(ctx, q))
+	t.rhythm.walked(began, time.Now())
 	if err == errNoAgent {
 		return nil, needsHelper("read the supervision tree", link, "supervisors are asked on the node, each within its own time")
 	}
@@ -161,7 +163,7 @@ func (t *target) treeSpec(ctx context.Context, q TreeQuery) etf.Term {
 		{Key: etf.Atom("each"), Value: etf.Int(min(supervisorTime, left/2) / time.Millisecond)},
 		{Key: etf.Atom("until"), Value: etf.Int(left / time.Millisecond)},
 		{Key: etf.Atom("unsupervised"), Value: loose},
-		{Key: etf.Atom("share"), Value: etf.Int(t.m.budget().Share)},
+		{Key: etf.Atom("share"), Value: etf.Int(t.walkShare())},
 	}
 }
 

@@ -34,6 +34,44 @@ type walkKey struct {
 	rows                        int
 }
 
+// Who watches a target has it walk over its processes again and again. The first
+// walk may be as fast as the budget allows; another soon after a long one leaves the
+// scheduler alone for half of the time, so that what the target does for others is not
+// late each time that it is looked at.
+const (
+	watchShare = 50 // percent of a scheduler
+	longWalk   = 50 * time.Millisecond
+	soonAfter  = 2 * time.Second
+)
+
+// rhythm knows the last long walk.
+type rhythm struct {
+	mu    sync.Mutex
+	ended time.Time
+}
+
+// walked notes a walk.
+func (p *rhythm) walked(began, ended time.Time) {
+	if ended.Sub(began) >= longWalk {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.ended = ended
+	}
+}
+
+// share is what a walk that begins now may take, where most is allowed.
+func (p *rhythm) share(now time.Time, most int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended.IsZero() && now.Sub(p.ended) < soonAfter {
+		return min(most, watchShare)
+	}
+	return most
+}
+
+// walkShare is the share of a walk that begins now.
+func (t *target) walkShare() int { return t.rhythm.share(time.Now(), t.m.budget().Share) }
+
 type walk struct {
 	waiters int // guarded by walks.mu
 	cancel  context.CancelFunc

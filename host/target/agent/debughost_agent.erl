@@ -17,8 +17,8 @@
 -export([attach/1, detach/1, sweep/0, extend/2, keeper/2, keep/1, run/4, meter/0, meter/1, charge/0, charge/1, yield/2, watch/1, tell/2, top/1, table/3, half/4, hold/2, dictionary/4, messages/4, names/1, escalation/1, files/0]).
 
 %% Processes looked at between two yields. At 1 to 3 µs each, a slice holds a
-%% scheduler for about a millisecond.
--define(SLICE, 500).
+%% scheduler for a fifth of a millisecond.
+-define(SLICE, 100).
 %% Rows in one message of a table: about 50 kB, so that a tick or a small answer
 %% on the same connection waits for one of these at most.
 -define(CHUNK, 400).
@@ -28,6 +28,9 @@
 -define(WINDOW, 4).
 %% The key in a process's dictionary of what its reductions are counted in.
 -define(METER, '$debughost_meter').
+%% Milliseconds for which long work has low priority, and the key of when it began.
+-define(MODEST, 500).
+-define(BEGAN, '$debughost_began').
 
 %% ---------------------------------------------------------------- lifetime
 
@@ -603,8 +606,20 @@ yield(T0, Share) ->
             receive after Worked * (100 - Share) div Share -> ok end,
             erlang:monotonic_time();
         _ ->
+            modest(),
             erlang:yield(),
             T0
+    end.
+
+%% A process of the node that becomes runnable behind this one would wait for one
+%% slice after another. Work of more than a slice lets them go before it, but not
+%% for ever: a node that is always busy is the one whose answer is waited for.
+modest() ->
+    Now = erlang:monotonic_time(millisecond),
+    case get(?BEGAN) of
+        undefined -> put(?BEGAN, Now), process_flag(priority, low);
+        Began when is_integer(Began), Now - Began > ?MODEST -> put(?BEGAN, over), process_flag(priority, normal);
+        _ -> ok
     end.
 
 %% The worker's own limit: a defect here may cost its answer, never the node.

@@ -8,7 +8,7 @@
 -export([look/1, watch/1]).
 
 %% Processes or tables looked at between two yields.
--define(SLICE, 500).
+-define(SLICE, 100).
 %% Tables beyond which growth is not looked at, supervisors beyond which no more are asked.
 -define(TABLES, 50000).
 -define(SUPERVISORS, 5000).

@@ -5,7 +5,7 @@
 -export([groups/1, timers/1]).
 
 %% Groups or entries looked at between two yields.
--define(SLICE, 500).
+-define(SLICE, 100).
 %% Entries of one registry that are looked at in one question.
 -define(SCAN, 200000).
 %% A group of more members has none of them told.

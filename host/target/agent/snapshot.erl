@@ -5,7 +5,7 @@
 
 -export([take/1]).
 
--define(SLICE, 500).
+-define(SLICE, 100).
 %% Kinds of processes, and names of tables, that are told apart; more count as one.
 -define(GROUPS, 5000).
 

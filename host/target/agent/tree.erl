@@ -9,7 +9,7 @@
 -export([apps/1, tree/1, job/2]).
 
 %% Processes looked at between two yields.
--define(SLICE, 500).
+-define(SLICE, 100).
 %% Supervisors that are asked at the same time.
 -define(JOBS, 8).
 %% The largest supervisor, in bytes, whose children are asked for: they are copied.
