@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/debughost/debughost/erl/dist"
 )
@@ -76,6 +77,29 @@ func readCookie(path string) (dist.Cookie, error) {
 		return dist.Cookie{}, fmt.Errorf("read cookie file: %w", err)
 	}
 	defer f.Close()
+	return cookieIn(f, path)
+}
+
+// SandboxCookie reads the cookie file of a sandbox. What runs in the sandbox may
+// have replaced it: a link is not followed, and nothing but a regular file is read.
+func SandboxCookie(path string) (dist.Cookie, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0) // a FIFO would block
+	if err != nil {
+		return dist.Cookie{}, fmt.Errorf("read cookie file of a sandbox: %s: %w", path, cause(err))
+	}
+	defer f.Close()
+	switch info, err := f.Stat(); {
+	case err != nil:
+		return dist.Cookie{}, fmt.Errorf("read cookie file of a sandbox: %s: %w", path, cause(err))
+	case !info.Mode().IsRegular():
+		return dist.Cookie{}, fmt.Errorf("read cookie file of a sandbox: %s: not a regular file", path)
+	case info.Mode().Perm()&0o077 != 0:
+		return dist.Cookie{}, fmt.Errorf("read cookie file of a sandbox: %s: mode %04o, and it must be accessible by its owner only", path, info.Mode().Perm())
+	}
+	return cookieIn(f, path)
+}
+
+func cookieIn(f io.Reader, path string) (dist.Cookie, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxCookie+1))
 	if err != nil {
 		return dist.Cookie{}, fmt.Errorf("read cookie file: %w", err)

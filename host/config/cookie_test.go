@@ -118,3 +118,23 @@ func TestUserCookieIsWhereOTPHasIt(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, c.Equal(dist.NewCookie("home")))
 }
+
+func TestSandboxCookiesMayHaveBeenReplaced(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.WriteFile(path("cookie"), []byte("secret\n"), 0o600))
+	c, err := SandboxCookie(path("cookie"))
+	require.NoError(t, err)
+	assert.True(t, c.Equal(dist.NewCookie("secret")))
+
+	require.NoError(t, os.Symlink(path("cookie"), path("link")))
+	require.NoError(t, syscall.Mkfifo(path("fifo"), 0o600))
+	require.NoError(t, os.WriteFile(path("open"), []byte("secret\n"), 0o644))
+	require.NoError(t, os.WriteFile(path("odd"), []byte("secret\x00\n"), 0o600))
+	for _, name := range []string{"link", "fifo", "open", "odd", "missing"} {
+		_, err := SandboxCookie(path(name))
+		require.Error(t, err, name)
+		assert.Contains(t, err.Error(), path(name))
+		assert.NotContains(t, err.Error(), "secret")
+	}
+}

@@ -12,6 +12,7 @@ import (
 type sight struct {
 	Member   string
 	Local    bool // the node is on the member's machine
+	Box      bool // the node is of a sandbox of the member
 	Failed   bool // the member cannot attach
 	Failures int  // how often it could not, since it last did, or discovery had news of the node
 }
@@ -48,10 +49,15 @@ const (
 // holder keeps it against all who are merely as good, so that it never moves for
 // an order's sake; it gives it up only
 //
+//   - to one whose sandbox the node is of, when it is not of one of its own;
 //   - to one who can, when it cannot attach itself;
 //   - to one on the node's machine who never failed at it, when it is on another
 //     machine, or who failed as everybody has, when it has too;
 //   - when it neither sees the node nor is attached to it.
+//
+// A node that two members have found by one name need not be one node: 127.0.0.1 is
+// another place on each machine. Of these a sandbox's is the one that is attached to,
+// by the member that runs it, whether it can or not: nobody else has its cookie.
 //
 // Each of these moves is towards a better one, and a member that has failed is
 // not tried again by a holder that is attached: so they come to an end, however
@@ -83,7 +89,7 @@ func decide(v view) (act action, why string) {
 		return wait, "discovery does not find it here"
 	case len(others) > 0 && compare(v.Node, others[0], *mine) < 0:
 		return wait, fmt.Sprintf("member %s is to attach to it", others[0].Member)
-	case v.Early && !mine.Local:
+	case v.Early && !mine.Local && !mine.Box:
 		return wait, "a member on its machine may find it"
 	}
 	return claim, ""
@@ -106,6 +112,9 @@ func (v view) split() (mine *sight, others []sight) {
 func (h sight) gives(o sight, attached bool) (action, string) {
 	failed := h.Failed && !attached
 	switch {
+	case o.Box && !h.Box:
+		return release, fmt.Sprintf("it is a sandbox of member %s", o.Member)
+	case h.Box && !o.Box:
 	case failed && !o.Failed:
 		return release, fmt.Sprintf("this member cannot attach, member %s may", o.Member)
 	case !o.Local || h.Local:
@@ -117,11 +126,13 @@ func (h sight) gives(o sight, attached bool) (action, string) {
 	return keep, ""
 }
 
-// compare orders those who see a node, the best first: who can attach, on the
-// node's machine, without a failure behind it; and among equals each node has an
-// order of its own, the same for all members, so that nodes spread evenly.
+// compare orders those who see a node, the best first: of whose sandboxes it is; who
+// can attach, on the node's machine, without a failure behind it; and among equals
+// each node has an order of its own, the same for all members, so that nodes spread
+// evenly.
 func compare(node string, a, b sight) int {
 	return cmp.Or(
+		first(a.Box, b.Box),
 		first(!a.Failed, !b.Failed),
 		first(a.Local, b.Local),
 		first(a.Failures == 0, b.Failures == 0),

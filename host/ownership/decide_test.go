@@ -18,6 +18,7 @@ func TestDecide(t *testing.T) {
 	local := func(s *sight) { s.Local = true }
 	failed := func(s *sight) { s.Failed, s.Failures = true, 1 }
 	once := func(s *sight) { s.Failures = 1 }
+	box := func(s *sight) { s.Box = true }
 	// best and other are two members in the order that the node has for equals.
 	best, other := "a", "b"
 	if compare("n@h", sight{Member: "a"}, sight{Member: "b"}) > 0 {
@@ -58,6 +59,14 @@ func TestDecide(t *testing.T) {
 		{"all failed, kept", view{Self: other, Holder: other, Seen: []sight{see(best, failed), see(other, failed)}}, keep, ""},
 		{"all failed, given to a local one", view{Self: best, Holder: best, Seen: []sight{see(best, failed), see(other, failed, local)}}, release, "nobody can attach"},
 		{"failed, then attached after all", view{Self: best, Holder: best, Seen: []sight{see(best, failed), see(other)}, Attached: true}, keep, ""},
+
+		{"a sandbox, of this member", view{Self: other, Seen: []sight{see(best, local), see(other, box, failed)}, Early: true}, claim, ""},
+		{"a sandbox, of another", view{Self: best, Seen: []sight{see(best, local), see(other, box, failed)}}, wait, "member " + other + " is to"},
+		{"a sandbox, kept by its member", view{Self: best, Holder: best, Seen: []sight{see(best, box, failed), see(other, local)}}, keep, ""},
+		{"a sandbox, given to its member", view{Self: best, Holder: best, Seen: []sight{see(best, local), see(other, box, failed)}, Attached: true}, release, "sandbox of member " + other},
+		{"a sandbox, found after it was dropped here", view{Self: best, Holder: best, Seen: []sight{see(other, box)}, Attached: true, Local: true}, release, "sandbox of"},
+		{"two sandboxes of one name", view{Self: other, Holder: other, Seen: []sight{see(best, box), see(other, box)}}, keep, ""},
+		{"two sandboxes of one name, the second", view{Self: best, Holder: other, Seen: []sight{see(best, box), see(other, box)}}, wait, "has it"},
 
 		{"dropped, attached", view{Self: best, Holder: best, Seen: []sight{see(other)}, Attached: true}, keep, ""},
 		{"dropped, attached, local", view{Self: best, Holder: best, Seen: []sight{see(other, local)}, Attached: true, Local: true}, keep, ""},

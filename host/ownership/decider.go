@@ -228,7 +228,7 @@ func (d *decider) view(n *node, now time.Time) (v view, hopeless bool) {
 		if err != nil {
 			continue
 		}
-		v.Seen = append(v.Seen, sight{Member: e.Origin, Local: said.Local, Failed: said.Failed, Failures: said.Failures})
+		v.Seen = append(v.Seen, sight{Member: e.Origin, Local: said.Local, Box: said.Box, Failed: said.Failed, Failures: said.Failures})
 		if e.Origin == v.Holder {
 			hopeless = said.Failed
 		}
@@ -237,7 +237,7 @@ func (d *decider) view(n *node, now time.Time) (v view, hopeless bool) {
 		}
 	}
 	if seen {
-		v.Seen = append(v.Seen, sight{Member: v.Self, Local: s.Local, Failed: n.trial.failed, Failures: n.trial.failures})
+		v.Seen = append(v.Seen, sight{Member: v.Self, Local: s.Local, Box: s.Box, Failed: n.trial.failed, Failures: n.trial.failures})
 		v.Early = now.Sub(n.since) < settle && len(v.Seen) < d.inSight()
 	}
 	return v, hopeless

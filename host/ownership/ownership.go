@@ -73,6 +73,9 @@ type Config struct {
 	// Joining tells whether this member is about to learn what others own; nothing
 	// is claimed until it is not.
 	Joining func() bool
+	// Alias is the full name of the node that a name means which no target has; it
+	// must not block.
+	Alias func(name string) (node string, ok bool)
 	// Publish takes events; it must not block.
 	Publish func(events.Event)
 	Log     *logrus.Entry

@@ -28,7 +28,7 @@ func (d *decider) publishSeen(n *node, s target.Sighting, seen bool, now time.Ti
 	case n.failure == "":
 		n.failure = s.Info.Reason
 	}
-	value := encodeSeen(seenValue{Local: s.Local, Failed: n.trial.failed, Failures: n.trial.failures, Reason: n.failure, Since: n.since.UnixMilli()})
+	value := encodeSeen(seenValue{Local: s.Local, Box: s.Box, Failed: n.trial.failed, Failures: n.trial.failures, Reason: n.failure, Since: n.since.UnixMilli()})
 	if slices.Equal(value, n.said) {
 		return time.Time{}
 	}

@@ -2,6 +2,7 @@ package ownership
 
 import (
 	"cmp"
+	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -53,14 +54,19 @@ func (o *Ownership) Targets() []target.Info {
 	return out
 }
 
-// Find returns the full name of a node, given that or the part before the @
-// where one node of all members' has it, and its owner, which is empty while
+// Find returns the full name of a node, given that, or the part before the @
+// where one node of all members' has it, or an alias of it, and its owner, which is empty while
 // nobody owns it. The error is target.ErrNoTarget or target.ErrAmbiguous.
 func (o *Ownership) Find(name string) (full, owner string, err error) {
 	if owner, ok := o.Owner(name); ok {
 		return name, owner, nil
 	}
 	full, err = target.Match(name, o.known(name))
+	if errors.Is(err, target.ErrNoTarget) && o.cfg.Alias != nil {
+		if node, ok := o.cfg.Alias(name); ok {
+			full, err = target.Match(node, o.known(node))
+		}
+	}
 	if err != nil {
 		return "", "", err
 	}

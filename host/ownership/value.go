@@ -27,6 +27,7 @@ const maxText = 512
 // seenValue is the value of a seen key, as JSON.
 type seenValue struct {
 	Local    bool   `json:"local,omitempty"`    // the node is on the member's machine
+	Box      bool   `json:"box,omitempty"`      // the node is of a sandbox of the member
 	Failed   bool   `json:"failed,omitempty"`   // the member cannot attach to it
 	Failures int    `json:"failures,omitempty"` // how often it could not
 	Reason   string `json:"reason,omitempty"`   // why not

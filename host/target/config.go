@@ -1,6 +1,7 @@
 package target
 
 import (
+	"errors"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -19,7 +20,17 @@ type Found struct {
 	// (EPMD tells only the part before it). The target then takes the name that
 	// the node gives itself in the handshake.
 	Guessed bool
+
+	// Sandbox is the id of the child of this member whose node it is; empty for what
+	// a topology names. Such a node is dialled at Addr with the cookie in CookieFile,
+	// whatever the configuration says of names, and gone as soon as it is not named.
+	Sandbox    string
+	CookieFile string
 }
+
+// SandboxTopology begins the name under which a sandbox's node is listed; the
+// child's id follows. No topology can be called so.
+const SandboxTopology = "sandbox:"
 
 // Config is what a Manager needs. The zero value of a duration or number means
 // its default.
@@ -30,6 +41,12 @@ type Config struct {
 	Node *node.Node
 	// Cookie returns the cookie to attach to a node with. Required.
 	Cookie func(node string) (dist.Cookie, error)
+	// SandboxCookie reads the cookie file of a sandbox. May be nil: then no sandbox is
+	// attached to.
+	SandboxCookie func(path string) (dist.Cookie, error)
+	// Alias is the full name of the node that a name means which no target has; it
+	// must not block. May be nil.
+	Alias func(name string) (node string, ok bool)
 	// Wanted tells whether to attach to a node; it must not block. May be nil:
 	// then all that is found is wanted.
 	Wanted func(node string) bool
@@ -91,6 +108,14 @@ func (c Config) withDefaults() Config {
 	num(&c.MaxRows, 100_000)
 	if c.Budget == nil {
 		c.Budget = func() Budget { return Budget{} }
+	}
+	if c.SandboxCookie == nil {
+		c.SandboxCookie = func(string) (dist.Cookie, error) {
+			return dist.Cookie{}, errors.New("this member reads no cookies of sandboxes")
+		}
+	}
+	if c.Alias == nil {
+		c.Alias = func(string) (string, bool) { return "", false }
 	}
 	if c.Wanted == nil {
 		c.Wanted = func(string) bool { return true }

@@ -12,6 +12,7 @@ import (
 	"github.com/debughost/debughost/erl/epmd"
 	"github.com/debughost/debughost/erl/node"
 	"github.com/debughost/debughost/host/events"
+	"github.com/debughost/debughost/host/reach"
 )
 
 // errUnwanted says that the configuration excludes a node.
@@ -22,7 +23,7 @@ var errUnwanted = errors.New("the configuration excludes it")
 // itself something else, it is attached to under that name, and with that
 // name's cookie.
 func (m *Manager) dial(ctx context.Context, f Found, name string, cookie dist.Cookie) (*node.Peer, error) {
-	route := m.cfg.Route(name)
+	route := m.route(f, name)
 	o := node.DialOptions{Addr: f.Addr, Cookie: cookie, Dial: route.Dialer(name), TLS: route.TLS != nil}
 	if carrier := route.Carrier(); carrier != nil {
 		mapper, err := epmd.FromEnv(os.Getenv)
@@ -45,6 +46,29 @@ func (m *Manager) dial(ctx context.Context, f Found, name string, cookie dist.Co
 		}
 	}
 	return m.cfg.Node.Connect(ctx, name, o)
+}
+
+// route is how to reach a node: a sandbox is here.
+func (m *Manager) route(f Found, name string) reach.Route {
+	if f.Sandbox != "" {
+		return reach.Route{}
+	}
+	return m.cfg.Route(name)
+}
+
+// wanted tells whether to attach to a node.
+func (m *Manager) wanted(f Found, name string) bool { return f.Sandbox != "" || m.cfg.Wanted(name) }
+
+// cookieOf is the cookie to attach to what was found with.
+func (m *Manager) cookieOf(f Found, name string) (dist.Cookie, error) {
+	if f.Sandbox == "" {
+		return m.cookie(name)
+	}
+	c, err := m.cfg.SandboxCookie(f.CookieFile)
+	if err != nil {
+		return c, &CookieError{Node: name, Err: err}
+	}
+	return c, nil
 }
 
 func (m *Manager) cookie(name string) (dist.Cookie, error) {
@@ -81,10 +105,10 @@ func (t *target) connect(ctx context.Context) (*node.Peer, Verdict) {
 	}
 
 	addr := found.Addr
-	if t.m.cfg.Route(name).SSH != nil {
+	if t.m.route(found, name).SSH != nil {
 		addr = "" // an address elsewhere
 	}
-	if !t.m.cfg.Wanted(name) || t.m.holder(t, name, addr) != nil {
+	if !t.m.wanted(found, name) || t.m.holder(t, name, addr) != nil {
 		t.hide(true)
 		return nil, Verdict{State: Discovered, Slow: true}
 	}
@@ -97,7 +121,7 @@ func (t *target) connect(ctx context.Context) (*node.Peer, Verdict) {
 	t.hide(false)
 	actx, done := t.attempting(ctx)
 	defer done()
-	cookie, err := t.m.cookie(name)
+	cookie, err := t.m.cookieOf(found, name)
 	if err != nil {
 		return nil, Explain(err)
 	}

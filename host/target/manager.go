@@ -25,6 +25,7 @@ type Manager struct {
 
 	mu       sync.Mutex
 	found    map[string][]Found // by topology
+	boxes    []Found            // of this member's sandboxes
 	targets  map[string]*target // by the name that discovery gave
 	dialling map[*target]endpoint
 	changed  chan struct{} // wakes Run; holds at most one signal
@@ -53,6 +54,16 @@ func (m *Manager) SetFound(topology string, nodes []Found) {
 	m.wake()
 }
 
+// SetSandboxes replaces the nodes of this member's sandboxes. Each has a Sandbox;
+// one that is not in the list any more is detached from at once. A node of the same
+// name that a topology names is taken for the sandbox's.
+func (m *Manager) SetSandboxes(nodes []Found) {
+	m.mu.Lock()
+	m.boxes = slices.Clone(nodes)
+	m.mu.Unlock()
+	m.wake()
+}
+
 // Forget drops a topology; its targets are detached unless another names them.
 func (m *Manager) Forget(topology string) {
 	m.mu.Lock()
@@ -70,7 +81,7 @@ func (m *Manager) Drop(unwanted func(node string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, t := range m.targets {
-		if unwanted(t.display()) {
+		if t.sandbox() == "" && unwanted(t.display()) {
 			t.end()
 		}
 	}
@@ -137,12 +148,17 @@ func (m *Manager) reconcile() (fresh, changed []*target, news []events.Event) {
 		topologies []string
 	}
 	named := map[string]*naming{}
+	for _, f := range m.boxes {
+		if f.Sandbox != "" && f.Node != m.cfg.Node.Name() {
+			named[f.Node] = &naming{found: f, topologies: []string{SandboxTopology + f.Sandbox}}
+		}
+	}
 	for _, topology := range slices.Sorted(maps.Keys(m.found)) {
 		for _, f := range m.found[topology] {
-			if !m.cfg.Wanted(f.Node) {
+			n := named[f.Node]
+			if n == nil && !m.cfg.Wanted(f.Node) {
 				continue
 			}
-			n := named[f.Node]
 			if n == nil {
 				n = &naming{found: f}
 				named[f.Node] = n
@@ -174,7 +190,7 @@ func (m *Manager) reconcile() (fresh, changed []*target, news []events.Event) {
 			changed = append(changed, t)
 		}
 		if tell {
-			news = append(news, events.Event{Type: events.TargetDropped, Node: t.display(), Member: m.cfg.Member, Reason: "no strategy names it any more"})
+			news = append(news, events.Event{Type: events.TargetDropped, Node: t.display(), Member: m.cfg.Member, Reason: t.dropReason()})
 		}
 	}
 	slices.SortFunc(fresh, func(a, b *target) int { return compareNodes(a.key, b.key) })

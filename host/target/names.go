@@ -53,6 +53,11 @@ func (m *Manager) lookup(name string) (*target, error) {
 		}
 	}
 	full, err := Match(name, maps.Keys(known))
+	if errors.Is(err, ErrNoTarget) {
+		if node, ok := m.cfg.Alias(name); ok && known[node] != nil {
+			return known[node], nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ type Sighting struct {
 	Info   Info   // Creation is 0 unless the connection is up
 	Addr   string // as discovery gives it; may be empty
 	Local  bool   // the node is on this machine
+	Box    bool   // it is of a sandbox of this member
 	Named  bool   // a strategy names it now
 	News   uint64 // how often a strategy named it anew, or at another address
 	Hidden bool   // not to be attached to: excluded, or another target is this node
@@ -210,6 +211,7 @@ func (t *target) sighting() Sighting {
 	t.mu.Lock()
 	s := Sighting{
 		Key: t.key, Info: info, Addr: t.found.Addr, Named: t.dropped.IsZero(), News: t.finds,
+		Box:    t.found.Sandbox != "",
 		Hidden: t.hidden && !t.elsewhere,
 	}
 	link := t.link

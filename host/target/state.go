@@ -104,6 +104,8 @@ func (t *target) unname(now time.Time) (changed, news bool) {
 		t.dropped, changed, news = now, true, !t.hidden
 	}
 	switch {
+	case t.found.Sandbox != "": // it has ended
+		t.endLocked()
 	case !t.forgotten.IsZero() && now.Sub(t.forgotten) > forgetAfter:
 		t.endLocked()
 	case t.link != nil:
@@ -141,6 +143,21 @@ func (t *target) endLocked() {
 	if t.cancel != nil {
 		t.cancel()
 	}
+}
+
+// sandbox is the child whose node the target is, as far as is known; or empty.
+func (t *target) sandbox() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.found.Sandbox
+}
+
+// dropReason says why nothing names the target.
+func (t *target) dropReason() string {
+	if id := t.sandbox(); id != "" {
+		return "sandbox " + id + " does not run here any more"
+	}
+	return "no strategy names it any more"
 }
 
 func (t *target) wake() {
