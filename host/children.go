@@ -13,6 +13,7 @@ import (
 	"github.com/debughost/debughost/host/handoff"
 	"github.com/debughost/debughost/host/plugin"
 	"github.com/debughost/debughost/host/supervisor"
+	"github.com/debughost/debughost/host/target"
 	"github.com/debughost/debughost/sdk"
 )
 
@@ -34,7 +35,7 @@ func (h *Host) buildChildren() error {
 	cfg := supervisor.Config{
 		Member: h.member, Clustered: h.Clustered(), Seeded: h.seeded, Path: h.store.Path(bookFile),
 		Registry: h.registry, Members: h.cluster.Members, Changed: h.cluster.Changed, Quorum: h.cluster.Quorum,
-		Sandbox: h.sandbox, Placement: h.placement, Near: h.owners.OnMachine,
+		Sandbox: h.sandbox, Placement: h.placement, Near: h.owners.OnMachine, Nodes: h.attachSandboxes,
 		Fetch: h.fetchChild, Settings: h.childSettings(h.cfg),
 		Publish: func(e events.Event) { h.bus.Publish(e) },
 		Log:     h.opts.Log.WithField("part", "supervisor"),
@@ -133,6 +134,21 @@ func (h *Host) placement(ctx context.Context, name string) (sdk.Placement, strin
 		return nil, plugin, err
 	}
 	return client.Placement(), plugin, nil
+}
+
+// attachSandboxes makes targets of the nodes of this member's sandboxes.
+func (h *Host) attachSandboxes(nodes []supervisor.NodeAt) {
+	found := make([]target.Found, 0, len(nodes))
+	for _, n := range nodes {
+		found = append(found, target.Found{Node: n.Node, Addr: n.Addr, Sandbox: n.Child, CookieFile: n.CookieFile})
+	}
+	h.targets.SetSandboxes(found)
+}
+
+// sandboxNode is the node of the sandbox of a name.
+func (h *Host) sandboxNode(name string) (node string, ok bool) {
+	node = h.children.NodeOf(name)
+	return node, node != ""
 }
 
 // fetchChild writes the state of a child that another member runs and that is being

@@ -142,12 +142,13 @@ func (h *Host) build() error {
 		return err
 	}
 	h.owners = ownership.New(ownership.Config{
-		Member: h.member, Registry: h.registry, Members: h.cluster.Members, Joining: h.joining, Publish: func(e events.Event) { h.bus.Publish(e) },
+		Member: h.member, Registry: h.registry, Members: h.cluster.Members, Joining: h.joining, Alias: h.sandboxNode, Publish: func(e events.Event) { h.bus.Publish(e) },
 		Log: h.opts.Log.WithField("part", "ownership"),
 	})
 	h.targets = target.New(target.Config{
 		Ownership: h.owners,
 		Member:    h.member, Node: h.node, Cookie: h.cookie,
+		SandboxCookie: config.SandboxCookie, Alias: h.sandboxNode,
 		Wanted:     func(name string) bool { return name != h.node.Name() && h.config().Targets.Wanted(name) },
 		Route:      func(name string) reach.Route { return route(&h.config().Targets, name) },
 		Publish:    func(e events.Event) { h.bus.Publish(e) },

@@ -317,6 +317,18 @@ func (c *core) again(ch *child, p phase, err error) {
 	c.wake(ch, r.again)
 }
 
+// seen says how the run of life does, by what it was created or taken over.
+func (c *core) seen(now instant, id string, life uint64, st sdk.SandboxStatus) {
+	c.at(now)
+	ch := c.children[id]
+	if ch != nil && ch.run != nil && ch.run.life == life && ch.run.Phase == up && ch.run.Node != st.Node {
+		ch.run.Node = st.Node
+		c.keep(ch)
+		c.mark(ch)
+	}
+	c.settle()
+}
+
 // exited says that a child has ended. life is the number of what it was created
 // or taken over by.
 func (c *core) exited(now instant, id string, life uint64, e sdk.SandboxExit) {

@@ -54,7 +54,7 @@ type rigMessage struct {
 var errAbsent = errors.New("sandbox-absent is not there")
 
 func newRig(t testing.TB, names ...string) *rig {
-	r := &rig{t: t, dir: t.TempDir(), boxes: &boxes{at: map[string]map[string]*box{}}, members: map[string]*rigMember{}}
+	r := &rig{t: t, dir: t.TempDir(), boxes: &boxes{at: map[string]map[string]*box{}, status: map[string]sdk.SandboxStatus{}}, members: map[string]*rigMember{}}
 	r.place = leastChildren
 	for _, n := range names {
 		r.members[n] = &rigMember{name: n, state: cluster.Left}
@@ -319,6 +319,14 @@ type boxes struct {
 	at    map[string]map[string]*box // id, member
 	twice []string                   // what ran on two members at once
 	spoil error                      // no snapshot is restored
+	// status is what is said of a sandbox, where that is not the usual; by id.
+	status map[string]sdk.SandboxStatus
+}
+
+func (b *boxes) setStatus(id string, st sdk.SandboxStatus) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.status[id] = st
 }
 
 type box struct {
@@ -405,6 +413,12 @@ func (b *memberBoxes) get(id string) (*box, error) {
 
 func (b *memberBoxes) Inspect(_ context.Context, id string) (sdk.SandboxStatus, error) {
 	_, err := b.get(id)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if st, ok := b.status[id]; ok {
+		st.ID = id
+		return st, err
+	}
 	return sdk.SandboxStatus{ID: id, State: sdk.SandboxRunning, OSPid: 4711, Memory: 1 << 20}, err
 }
 

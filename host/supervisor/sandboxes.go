@@ -1,9 +1,12 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/debughost/debughost/sdk"
@@ -112,7 +115,7 @@ func (s *Supervisor) create(a action) {
 	})
 	s.do(func(c *core, now instant) { c.created(now, a.id, a.op, h, st, err) })
 	if err == nil {
-		s.wait(a, h)
+		s.wait(a, h, st)
 	}
 }
 
@@ -127,15 +130,16 @@ func (s *Supervisor) takeOver(a action) {
 	})
 	s.do(func(c *core, now instant) { c.recovered(now, a.id, a.op, st, err) })
 	if err == nil {
-		s.wait(a, a.run.Handle)
+		s.wait(a, a.run.Handle, st)
 	}
 }
 
 // wait is for the end of one run of a child.
 type wait struct{ cancel context.CancelFunc }
 
-// wait has the core told when a child ends that was created or taken over by a.
-func (s *Supervisor) wait(a action, h sdk.SandboxHandle) {
+// wait has the core told when a child ends that was created or taken over by a, and
+// is known to be as st says; and tells of its node until then.
+func (s *Supervisor) wait(a action, h sdk.SandboxHandle, st sdk.SandboxStatus) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	w := &wait{cancel}
 	s.mu.Lock()
@@ -144,6 +148,7 @@ func (s *Supervisor) wait(a action, h sdk.SandboxHandle) {
 	}
 	s.waits[a.id] = w
 	s.mu.Unlock()
+	s.tasks.Go(func() { s.follow(ctx, a, w, st) })
 	s.tasks.Go(func() {
 		defer s.waited(a.id, w)
 		for ctx.Err() == nil && s.lives(a.id, a.op) {
@@ -212,6 +217,80 @@ func (s *Supervisor) lives(id string, life uint64) bool {
 	defer s.mu.Unlock()
 	ch := s.core.children[id]
 	return ch != nil && ch.run != nil && ch.run.life == life && ch.run.Phase == up
+}
+
+// NodeAt is the BEAM node of a sandbox of this member.
+type NodeAt struct {
+	Child      string // its id
+	Node       string // full name
+	Addr       string // host:port to dial
+	CookieFile string
+}
+
+// followEvery is how often a strategy is asked where the node of a sandbox is.
+// Sandboxes that are no nodes are asked about until they say that they run.
+const followEvery = 2 * time.Second
+
+// follow tells of the node of a run, from what its strategy said when the run came
+// to be, until it is over.
+func (s *Supervisor) follow(ctx context.Context, a action, w *wait, st sdk.SandboxStatus) {
+	defer s.tell(w, NodeAt{})
+	again := time.NewTicker(followEvery)
+	defer again.Stop()
+	for {
+		if st.State != "" {
+			n := NodeAt{Child: a.id, Node: st.Node, Addr: st.Addr, CookieFile: st.CookieFile}
+			if n.Node == "" || n.Addr == "" || n.CookieFile == "" || st.State == sdk.SandboxExited {
+				n = NodeAt{}
+			}
+			s.tell(w, n)
+			s.do(func(c *core, now instant) { c.seen(now, a.id, a.op, st) })
+			if n == (NodeAt{}) && st.State != sdk.SandboxStarting {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+		st = sdk.SandboxStatus{} // one that cannot be asked is where it was
+		_ = s.with(a.run.Strategy, inspectTime, func(ctx context.Context, sb sdk.Sandbox) (err error) {
+			st, err = sb.Inspect(ctx, a.id)
+			if err != nil {
+				st = sdk.SandboxStatus{}
+			}
+			return err
+		})
+	}
+}
+
+// tell notes the node of a run, and passes on those of all; of the zero value it
+// notes that there is none.
+func (s *Supervisor) tell(w *wait, n NodeAt) {
+	s.nodesMu.Lock()
+	defer s.nodesMu.Unlock()
+	if s.nodes[w] == n {
+		return
+	}
+	s.nodes[w] = n
+	if n == (NodeAt{}) {
+		delete(s.nodes, w)
+	}
+	if s.cfg.Nodes == nil || s.ctx.Err() != nil { // they run on after this member
+		return
+	}
+	s.cfg.Nodes(slices.SortedFunc(maps.Values(s.nodes), func(a, b NodeAt) int { return cmp.Compare(a.Child, b.Child) }))
+}
+
+// NodeOf is the node of a child's run, wherever that is; empty: none is known.
+func (s *Supervisor) NodeOf(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ch := s.core.children[id]; ch != nil && ch.there() {
+		return s.core.view(ch).Node
+	}
+	return ""
 }
 
 // inspect asks for what changes all the time of a child that runs here.

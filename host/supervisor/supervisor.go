@@ -37,6 +37,10 @@ type Config struct {
 	// this epoch, which is to go on here: that member's Snapshot. Nil: there are no
 	// such moves.
 	Fetch func(ctx context.Context, member, child string, epoch uint64, w io.Writer) error
+	// Nodes takes the nodes of the sandboxes that run on this member, by the ids of
+	// their children, each time that they are others. It must not block, and is called
+	// by one goroutine at a time. Nil: nobody wants to know.
+	Nodes func([]NodeAt)
 	// Near are the members on whose machine a target is. May be nil.
 	Near func(node string) []string
 
@@ -72,8 +76,8 @@ func (s Settings) complete() Settings {
 // core wants in its order; clock, which looks at the time and the members; one
 // for each watch of the registry; one for each placement strategy that is in use
 // (placer); one for each call to a sandbox strategy, with one more while it
-// restores a snapshot that another member sends, and one that waits for the end of
-// each child that runs here (waiter).
+// restores a snapshot that another member sends; and for each child that runs here one
+// that waits for its end (wait) and one that asks where its node is (follow).
 type Supervisor struct {
 	cfg     Config
 	began   time.Time // for the clock that only runs forward
@@ -98,6 +102,9 @@ type Supervisor struct {
 	infos    map[string]info // by member: its resources
 	placers  map[string]*placer
 	waits    map[string]*wait // by child: who waits for its end
+
+	nodesMu sync.Mutex
+	nodes   map[*wait]NodeAt // of the runs that are waited for
 
 	// Only in Run.
 	tasks sync.WaitGroup
@@ -125,7 +132,7 @@ func New(cfg Config) (*Supervisor, error) {
 	s := &Supervisor{
 		cfg: cfg, began: now, life: now.UnixNano(), wake: make(chan struct{}, 1), confirm: make(chan struct{}, 1),
 		settings: cfg.Settings.complete(), hearing: map[string]*hearing{}, acks: map[string]acks{},
-		drains: map[string]drain{}, infos: map[string]info{}, placers: map[string]*placer{}, waits: map[string]*wait{},
+		drains: map[string]drain{}, infos: map[string]info{}, placers: map[string]*placer{}, waits: map[string]*wait{}, nodes: map[*wait]NodeAt{},
 		slots: make(chan struct{}, maxCalls),
 	}
 	s.core = newCore(cfg.Member, s.coreConfig(), s.now())

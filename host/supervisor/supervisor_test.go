@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -376,4 +378,42 @@ func TestStartAlone(t *testing.T) {
 	r.end("a")
 	r.start("a")
 	require.Len(t, r.members["a"].sup.List(Filter{}), 1)
+}
+
+// TestNodesOfSandboxes: a member tells of the nodes of the runs that it has, until
+// they are over, also when its strategy says only later where they are.
+func TestNodesOfSandboxes(t *testing.T) {
+	r := newRig(t, "a")
+	var mu sync.Mutex
+	var told []NodeAt
+	sup := r.members["a"].sup
+	sup.nodesMu.Lock()
+	sup.cfg.Nodes = func(nodes []NodeAt) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = nodes
+	}
+	sup.nodesMu.Unlock()
+	are := func(want ...NodeAt) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Equal(told, want)
+		}
+	}
+	r.startChild("plain")
+	r.state("plain", Running)
+	r.boxes.setStatus("box", sdk.SandboxStatus{State: sdk.SandboxStarting})
+	r.startChild("box")
+	r.state("box", Running)
+	require.Empty(t, sup.NodeOf("box"))
+	r.boxes.setStatus("box", sdk.SandboxStatus{State: sdk.SandboxRunning, Node: "box@h", Addr: "h:1", CookieFile: "/c"})
+	r.await(are(NodeAt{Child: "box", Node: "box@h", Addr: "h:1", CookieFile: "/c"}), "its node is not told")
+	r.await(func() bool { return sup.NodeOf("box") == "box@h" }, "the others do not know it")
+	r.boxes.setStatus("box", sdk.SandboxStatus{State: sdk.SandboxRunning, Node: "box@h", Addr: "h:2", CookieFile: "/c"})
+	r.await(are(NodeAt{Child: "box", Node: "box@h", Addr: "h:2", CookieFile: "/c"}), "its new address is not told")
+	_, err := sup.Stop(t.Context(), "box")
+	require.NoError(t, err)
+	r.await(are(), "its node is told still")
+	require.Empty(t, sup.NodeOf("nobody"))
 }
