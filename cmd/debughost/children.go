@@ -26,7 +26,7 @@ type childJSON struct {
 	Started   *time.Time `json:"started"`
 	OSPid     int64      `json:"os_pid"`
 	Node      string     `json:"node"`
-	Memory    uint64     `json:"memory"`
+	Memory    *uint64    `json:"memory"` // null in lists: its member is asked by `child show`
 	Placement string     `json:"placement"` // empty: the configured one
 	Restart   string     `json:"restart"`
 }
@@ -35,8 +35,15 @@ func childRow(c *controlpb.Child) childJSON {
 	return childJSON{
 		ID: c.GetId(), Strategy: c.GetStrategy(), Member: c.GetMember(), State: c.GetState(), Restarts: c.GetRestarts(), Epoch: c.GetEpoch(),
 		Since: timeRow(c.GetSince()), Reason: c.GetReason(), Started: timeRow(c.GetStarted()), OSPid: c.GetOsPid(), Node: c.GetNode(),
-		Memory: c.GetMemory(), Placement: c.GetPlacement(), Restart: c.GetRestart(),
+		Memory: memoryRow(c.GetMemory()), Placement: c.GetPlacement(), Restart: c.GetRestart(),
 	}
+}
+
+func memoryRow(n uint64) *uint64 {
+	if n == 0 {
+		return nil
+	}
+	return &n
 }
 
 func (a *app) childCommand() *cobra.Command {
@@ -140,11 +147,11 @@ func (a *app) printChildren(children []*controlpb.Child) error {
 		}
 		return l.close()
 	case asCSV:
-		header := []string{"id", "strategy", "member", "state", "restarts", "epoch", "since", "reason", "memory"}
+		header := []string{"id", "strategy", "member", "state", "restarts", "epoch", "since", "reason"}
 		return a.writeCSV(header, func(write func(...string) error) error {
 			for _, c := range children {
 				r := childRow(c)
-				if err := write(r.ID, r.Strategy, r.Member, r.State, decimal(uint64(r.Restarts)), decimal(r.Epoch), timeCell(r.Since), r.Reason, decimal(r.Memory)); err != nil {
+				if err := write(r.ID, r.Strategy, r.Member, r.State, decimal(uint64(r.Restarts)), decimal(r.Epoch), timeCell(r.Since), r.Reason); err != nil {
 					return err
 				}
 			}
@@ -162,18 +169,14 @@ func (a *app) childGrid(children []*controlpb.Child) *grid {
 	const stateCol = 3
 	g := newGrid(
 		column{name: "id", least: 12}, column{name: "strategy"}, column{name: "member", least: 8}, column{name: "state"},
-		column{name: "since", right: true}, column{name: "restarts", right: true}, column{name: "memory", right: true},
-		column{name: "reason", free: true},
+		column{name: "since", right: true}, column{name: "restarts", right: true}, column{name: "reason", free: true},
 	)
 	for _, c := range children {
-		since, memory := "", ""
+		since := ""
 		if c.GetSince() != nil {
 			since = age(a.now().Sub(c.GetSince().AsTime()))
 		}
-		if c.GetMemory() > 0 {
-			memory = size(c.GetMemory())
-		}
-		g.add(c.GetId(), c.GetStrategy(), c.GetMember(), c.GetState(), since, decimal(uint64(c.GetRestarts())), memory, c.GetReason())
+		g.add(c.GetId(), c.GetStrategy(), c.GetMember(), c.GetState(), since, decimal(uint64(c.GetRestarts())), c.GetReason())
 		switch c.GetState() {
 		case "failed", "pending", "backoff":
 			g.highlight(stateCol)

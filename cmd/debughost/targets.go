@@ -17,6 +17,8 @@ type targetJSON struct {
 	Reason     string `json:"reason"`
 	OTPRelease string `json:"otp_release"`
 	Owner      string `json:"owner"`
+	// Topologies are those that name it; child:ID is the child of that id.
+	Topologies []string `json:"topologies"`
 
 	Cost *costJSON `json:"cost,omitempty"` // not of targets that were never attached to, or whose member did not answer
 }
@@ -115,7 +117,8 @@ func (a *app) targets(ctx context.Context, c *control.Client, cost bool) error {
 func targetRow(t *controlpb.Target) targetJSON {
 	return targetJSON{
 		Node: t.GetNode(), State: t.GetState(), Reason: t.GetReason(),
-		OTPRelease: t.GetOtpRelease(), Owner: t.GetOwner(), Cost: costRow(t.GetCost()),
+		OTPRelease: t.GetOtpRelease(), Owner: t.GetOwner(),
+		Topologies: append([]string{}, t.GetTopologies()...), Cost: costRow(t.GetCost()),
 	}
 }
 
