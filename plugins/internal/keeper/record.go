@@ -75,18 +75,25 @@ func loadRecord(dir string) (*record, error) {
 }
 
 // makeDirs makes a command's directory. One that is there already belongs to
-// another command, or could not be removed.
-func makeDirs(dir string) error {
+// another command, or could not be removed. home, if there is one, is moved there.
+func makeDirs(dir, home string) error {
 	if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make directory: %w (%s is there already)", sdk.ErrExists, dir)
 	} else if err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	for _, sub := range []string{homeDir, tmpDir} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
-			_ = os.RemoveAll(dir)
-			return fmt.Errorf("make directory: %w", err)
-		}
+	var err error
+	if home == "" {
+		err = os.Mkdir(filepath.Join(dir, homeDir), 0o700)
+	} else {
+		err = os.Rename(home, filepath.Join(dir, homeDir))
+	}
+	if err == nil {
+		err = os.Mkdir(filepath.Join(dir, tmpDir), 0o700)
+	}
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		return fmt.Errorf("make directory: %w", err)
 	}
 	return nil
 }
@@ -135,3 +142,7 @@ func diskUse(dir string) uint64 {
 	}
 	return total
 }
+
+// Home is the directory of its own of the command of that id, which a keeper with
+// this state directory keeps.
+func Home(dir, id string) string { return filepath.Join(childDir(dir, id), homeDir) }

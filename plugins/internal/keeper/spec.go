@@ -22,6 +22,10 @@ type Spec struct {
 	// Dir is the working directory. Empty is the command's own directory, which
 	// is made for it and removed with it, and is its HOME in any case.
 	Dir string
+	// Home is a directory, on the file system of the state directory, that becomes the
+	// command's own: it is moved. Empty is an empty one. When Create fails it may be
+	// gone.
+	Home string
 	// StopSignal asks it to end; 0 is SIGTERM.
 	StopSignal syscall.Signal
 	// LogSize bounds the bytes of its log on disk; 0 is DefaultLogSize.
@@ -60,7 +64,7 @@ func (s *Spec) check() error {
 	if len(s.Command) == 0 || s.Command[0] == "" {
 		return fmt.Errorf("%w: there is no command", ErrSpec)
 	}
-	for _, text := range append(append([]string{s.Dir}, s.Command...), s.Env...) {
+	for _, text := range append(append([]string{s.Dir, s.Home}, s.Command...), s.Env...) {
 		if strings.ContainsRune(text, 0) {
 			return fmt.Errorf("%w: %.40q has a zero byte in it", ErrSpec, text)
 		}

@@ -24,7 +24,7 @@ func (s *server) start(c *child) (err error) {
 		c.Spec.Dir = home
 	}
 	env := c.Spec.environ(home, filepath.Join(c.dir, tmpDir))
-	if err := makeDirs(c.dir); err != nil {
+	if err := makeDirs(c.dir, c.Spec.Home); err != nil {
 		return err
 	}
 	defer func() {

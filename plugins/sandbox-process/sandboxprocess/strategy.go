@@ -16,11 +16,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/debughost/debughost/plugins/internal/keeper"
@@ -74,54 +71,14 @@ func (s *Strategy) Describe() sdk.Info {
 // Configured makes the client of the keeper, and clears up if a keeper was
 // killed with its plugin and nobody came after.
 func (s *Strategy) Configured(ctx context.Context) error {
-	dir, ok := sdk.StateDirFrom(ctx)
-	if !ok {
-		var err error
-		if dir, err = temporary(); err != nil {
-			return err
-		}
-	}
-	dir, err := filepath.Abs(dir) // the keeper's working directory is another
+	dir, err := keeper.StateDir(ctx, Name)
 	if err != nil {
-		return fmt.Errorf("use state directory: %w", err)
+		return err
 	}
-	log := sdk.Logger()
-	s.keeper = keeper.New(keeper.Options{
+	s.keeper = keeper.Open(ctx, keeper.Options{
 		Dir: dir, Path: s.config.Path, NoCgroup: s.config.Cgroups == "off", NoNamespace: s.config.Namespaces == "off",
-		Log: func(warn bool, id, text string) {
-			var fields []any
-			if id != "" {
-				fields = []any{"child", id}
-			}
-			if warn {
-				log.Warn(text, fields...)
-			} else {
-				log.Info(text, fields...)
-			}
-		},
 	})
-	if err := s.keeper.Tidy(ctx); err != nil {
-		log.Warn("cannot clear up what an earlier run left", "err", err)
-	}
 	return nil
-}
-
-// temporary is the state directory for a host that offers none. It is in a place
-// where others may write, so that it has to be this user's, and closed.
-func temporary() (string, error) {
-	base := filepath.Join(os.TempDir(), "debughost-"+strconv.Itoa(os.Geteuid()))
-	dir := filepath.Join(base, Name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make state directory: %w", err)
-	}
-	info, err := os.Lstat(base)
-	if err != nil {
-		return "", fmt.Errorf("make state directory: %w", err)
-	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(owner.Uid) != os.Geteuid() || info.Mode().Perm() != 0o700 {
-		return "", sdk.WithHint(fmt.Errorf("use state directory: %s is not a directory of this user's with mode 0700", base), "remove it")
-	}
-	return dir, nil
 }
 
 // Close ends the connection to the keeper. Sandboxes go on for as long as they

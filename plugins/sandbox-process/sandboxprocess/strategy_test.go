@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"regexp"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -89,28 +87,6 @@ func TestLife(t *testing.T) {
 	st, err = s.Inspect(t.Context(), "a")
 	require.NoError(t, err)
 	require.Equal(t, &exit, st.Exit)
-}
-
-// Without a directory from the host there is one in a public place, which must
-// not be another's.
-func TestTemporaryStateDirectory(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	dir, err := temporary()
-	require.NoError(t, err)
-	require.DirExists(t, dir)
-	again, err := temporary()
-	require.NoError(t, err)
-	require.Equal(t, dir, again)
-	base := filepath.Join(os.TempDir(), "debughost-"+strconv.Itoa(os.Geteuid()))
-	require.Equal(t, base, filepath.Dir(dir))
-	require.NoError(t, os.Chmod(base, 0o777))
-	_, err = temporary()
-	require.ErrorContains(t, err, "mode 0700")
-	require.Equal(t, "remove it", sdk.Hint(err))
-	require.NoError(t, os.RemoveAll(base))
-	require.NoError(t, os.Symlink(t.TempDir(), base))
-	_, err = temporary()
-	require.Error(t, err)
 }
 
 // The page has every key, with its default, and no other.
