@@ -18,7 +18,7 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 PLUGINS   := discovery-epmd discovery-gossip \
 	placement-quorum placement-random placement-resources placement-uniform \
-	sandbox-process
+	sandbox-beam sandbox-process
 FUZZTIME  ?= 30s
 BENCHTIME ?= 1s
 BENCH     ?= .

@@ -22,6 +22,7 @@ import (
 	"github.com/debughost/debughost/plugins/placement-random/placementrandom"
 	"github.com/debughost/debughost/plugins/placement-resources/placementresources"
 	"github.com/debughost/debughost/plugins/placement-uniform/placementuniform"
+	"github.com/debughost/debughost/plugins/sandbox-beam/sandboxbeam"
 	"github.com/debughost/debughost/plugins/sandbox-process/sandboxprocess"
 	"github.com/debughost/debughost/sdk"
 )
@@ -37,6 +38,7 @@ var plugins = map[string]func(version string) sdk.Strategy{
 	placementrandom.Name:    placementrandom.New,
 	placementresources.Name: placementresources.New,
 	placementuniform.Name:   placementuniform.New,
+	sandboxbeam.Name:        sandboxbeam.New,
 	sandboxprocess.Name:     sandboxprocess.New,
 }
 

@@ -88,14 +88,36 @@ func sandboxes(p plugintest.Plugin) plugintest.Plugin {
 }
 
 func TestSandboxConformance(t *testing.T) {
+	t.Parallel()
 	link := filepath.Join(t.TempDir(), "sandbox-process")
 	require.NoError(t, os.Symlink(build(t, ".", "debughost-plugins"), link))
 	alone := build(t, "./sandbox-process", "sandbox-process")
 	t.Run("linked", func(t *testing.T) {
+		t.Parallel()
 		plugintest.Run(t, sandboxes(plugintest.Plugin{Path: link}))
 	})
 	t.Run("alone, with nothing that the system need not allow", func(t *testing.T) {
+		t.Parallel()
 		plugintest.Run(t, sandboxes(plugintest.Plugin{Path: alone, Config: `{"namespaces": "off", "cgroups": "off"}`}))
+	})
+}
+
+func TestSandboxBeamConformance(t *testing.T) {
+	t.Parallel()
+	node := func(script string) []byte {
+		source := filepath.Join(t.TempDir(), "script.exs")
+		require.NoError(t, os.WriteFile(source, []byte(script), 0o600))
+		return fmt.Appendf(nil, `{"source": %q}`, source)
+	}
+	bin := filepath.Join(erltest.Dir(), erltest.Releases()[1], "bin")
+	plugintest.Run(t, plugintest.Plugin{
+		Path: build(t, "./sandbox-beam", "sandbox-beam"), Kind: sdk.KindSandbox,
+		Config:   fmt.Sprintf(`{"path": %q}`, bin+":"+os.Getenv("PATH")),
+		Spec:     &sdk.SandboxSpec{Config: node(`IO.puts("hello")`)},
+		FailSpec: &sdk.SandboxSpec{Config: node(`raise "no"`)},
+		OverLimit: []sdk.SandboxSpec{
+			{Config: node(`Process.sleep(1500); for i <- Stream.iterate(1, & &1 + 1), do: Process.put(i, String.duplicate("x", 1_000_000))`), Limits: sdk.SandboxLimits{Memory: 256 << 20}},
+		},
 	})
 }
 

@@ -66,7 +66,7 @@ func want() *Config {
 		Events:     Events{MaxCount: 2048, MaxAge: 24 * time.Hour},
 		Topologies: []Topology{{Name: "local", Strategy: "discovery-epmd", Finds: FindsTargets, Config: json.RawMessage("{}")}},
 		Placements: []Strategy{{Name: "uniform", Plugin: "placement-uniform", Config: json.RawMessage("{}")}},
-		Sandboxes:  []Strategy{{Name: "process", Plugin: "sandbox-process", Config: json.RawMessage("{}")}},
+		Sandboxes:  []Strategy{{Name: "beam", Plugin: "sandbox-beam", Config: json.RawMessage("{}")}, {Name: "process", Plugin: "sandbox-process", Config: json.RawMessage("{}")}},
 	}
 }
 

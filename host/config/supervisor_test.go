@@ -30,7 +30,10 @@ func TestStrategies(t *testing.T) {
 		{Name: "quorum", Plugin: "placement-quorum", Config: json.RawMessage(`{"stop":true}`)},
 		{Name: "uniform", Plugin: "placement-uniform", Config: json.RawMessage(`{}`)},
 	}, cfg.Placements)
-	assert.Equal(t, []Strategy{{Name: "process", Plugin: "sandbox-other", Config: json.RawMessage(`{}`)}}, cfg.Sandboxes)
+	assert.Equal(t, []Strategy{
+		{Name: "beam", Plugin: "sandbox-beam", Config: json.RawMessage(`{}`)},
+		{Name: "process", Plugin: "sandbox-other", Config: json.RawMessage(`{}`)},
+	}, cfg.Sandboxes)
 
 	assert.Equal(t, cfg.Placements[1], cfg.Placement(""), "as configured")
 	assert.Equal(t, cfg.Placements[0], cfg.Placement("own"))

@@ -37,7 +37,7 @@ var Bin string
 var Plugins = []string{
 	"discovery-epmd", "discovery-gossip",
 	"placement-quorum", "placement-random", "placement-resources", "placement-uniform",
-	"sandbox-process",
+	"sandbox-beam", "sandbox-process",
 }
 
 // Main builds the programs, runs the tests and removes the programs.

@@ -1,0 +1,101 @@
+%% What a sandbox's node runs beside the user's code: it is the node's EPMD, and
+%% brings the system up. It is loaded by the node itself at its start, by
+%% `-epmd_module debughost_sandbox -s debughost_sandbox boot`.
+%%
+%% The directory in DEBUGHOST_SANDBOX has the files `cookie` and `spec`, and gets
+%% `port` once the node listens, and then `ready`. When the system cannot be brought
+%% up, the node prints why and ends with 1.
+%% Compiled by OTP 25, it runs on OTP 25 to 29.
+-module(debughost_sandbox).
+
+-export([start_link/0, register_node/2, register_node/3, listen_port_please/2, port_please/2, port_please/3, address_please/3, names/0, names/1]).
+-export([boot/0]).
+
+%% ------------------------------------------------------------------- as EPMD
+%% Nobody finds the node but who was told its port, and it finds nobody.
+
+start_link() -> ignore.
+
+register_node(Name, Port) -> register_node(Name, Port, inet).
+
+register_node(_, Port, _) ->
+    ok = write("port", integer_to_list(Port)),
+    {ok, rand:uniform(16#fffffff)}.
+
+listen_port_please(_, _) -> {ok, 0}.
+
+port_please(_, _) -> noport.
+port_please(_, _, _) -> noport.
+
+address_please(_, _, _) -> {error, nxdomain}.
+
+names() -> {ok, []}.
+names(_) -> {ok, []}.
+
+%% ------------------------------------------------------------------- as boot
+
+boot() ->
+    {ok, Cookie} = file:read_file(path("cookie")),
+    true = erlang:set_cookie(node(), binary_to_atom(Cookie)),
+    _ = spawn(fun up/0),
+    ok.
+
+%% up(): a script may be a program that goes on, so that the system counts as up when
+%% the script has ended or has run for a while.
+up() ->
+    {ok, [Spec]} = file:consult(path("spec")),
+    {Pid, Mon} = spawn_monitor(fun() -> bring(Spec) end),
+    receive
+        {'DOWN', Mon, process, Pid, Reason} -> done(Reason), ready()
+    after maps:get(patience, Spec) ->
+        ready(),
+        receive {'DOWN', Mon, process, Pid, Reason} -> done(Reason) end
+    end.
+
+ready() -> ok = write("ready", "").
+
+done(normal) -> ok;
+done({Class, Reason, Stack}) ->
+    io:put_chars(standard_error, [print(Class, Reason, Stack), $\n]),
+    erlang:halt(1);
+done(Reason) ->
+    io:format(standard_error, "the system could not be brought up: ~tp~n", [Reason]),
+    erlang:halt(1).
+
+bring(#{apps := Apps, script := Script, start := Start}) ->
+    try
+        _ = [{ok, _} = application:ensure_all_started(A) || A <- Apps],
+        script(Script),
+        start(Start)
+    catch
+        Class:Reason:Stack -> exit({Class, Reason, Stack})
+    end.
+
+script(none) -> ok;
+script(File) -> 'Elixir.Code':require_file(File).
+
+start(<<>>) -> ok;
+start(Text) ->
+    case elixir() of
+        true -> 'Elixir.Code':eval_string(Text);
+        false ->
+            {ok, Tokens, _} = erl_scan:string(unicode:characters_to_list([Text, "."])),
+            {ok, Exprs} = erl_parse:parse_exprs(Tokens),
+            erl_eval:exprs(Exprs, [])
+    end.
+
+elixir() -> lists:keymember(elixir, 1, application:which_applications()).
+
+print(Class, Reason, Stack) ->
+    case elixir() of
+        true -> 'Elixir.Exception':format(Class, Reason, Stack);
+        false -> io_lib:format("** ~tp: ~tp~n~tp", [Class, Reason, Stack])
+    end.
+
+path(Name) -> filename:join(os:getenv("DEBUGHOST_SANDBOX"), Name).
+
+%% A file is there as a whole or not at all. As EPMD this is called before the file
+%% server is there.
+write(Name, Text) ->
+    ok = prim_file:write_file(path(Name ++ ".new"), Text),
+    prim_file:rename(path(Name ++ ".new"), path(Name)).

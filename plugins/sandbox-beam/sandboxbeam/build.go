@@ -1,0 +1,314 @@
+//go:build unix
+
+package sandboxbeam
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/debughost/debughost/plugins/internal/keeper"
+	"github.com/debughost/debughost/sdk"
+)
+
+//go:embed boot/mix_export.exs
+var mixExport []byte
+
+// What is compiled is a directory by the hash of all that it depends on, with
+//
+//	lib/APP/ebin  the modules, and lib/APP/priv
+//	sys.config    the environment of applications, as Mix has it
+//	apps          the project's applications, [shop].
+//
+// of which a module has only the first. It is made under another name and renamed,
+// so that it is whole or not there.
+
+// notSource are the parts of a project that it is not compiled from.
+var notSource = []string{"_build", ".git", "node_modules", "cover", ".elixir_ls", ".DS_Store"}
+
+const (
+	// maxSource bounds a project's files, in bytes, and maxFiles how many they are.
+	maxSource = 512 << 20
+	maxFiles  = 100_000
+	// compilerLines of its output are in the error.
+	compilerLines = 200
+)
+
+// build returns the directory with what a source is compiled to. What was compiled
+// before is not compiled again, and what is being compiled is waited for.
+func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what kind, sys *system) (string, error) {
+	stage, err := s.stage()
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(stage)
+	src := filepath.Join(stage, "src")
+	if what == module {
+		if err := os.Mkdir(src, 0o700); err != nil {
+			return "", err
+		}
+		err = copyFile(n.Source, filepath.Join(src, filepath.Base(n.Source)))
+	} else {
+		err = copyTree(n.Source, src, n.Source, notSource)
+	}
+	if err != nil {
+		return "", fmt.Errorf("copy the source: %w", err)
+	}
+	hash, err := hashTree(src, string(what), sys.release, sys.elixir, sys.bin, strings.Join(s.environ(n, sys), "\x00"))
+	if err != nil {
+		return "", err
+	}
+	made := filepath.Join(s.dir, cacheDir, hash)
+	done := s.making.DoChan(hash, func() (any, error) {
+		if _, err := os.Stat(made); err == nil {
+			now := time.Now()
+			return nil, os.Chtimes(made, now, now) // used last
+		}
+		moved, err := s.stage()
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(moved)
+		if err := os.Rename(src, filepath.Join(moved, "src")); err != nil {
+			return nil, err
+		}
+		return nil, s.compile(moved, made, hash, spec, n, what, sys)
+	})
+	select {
+	case r := <-done:
+		return made, r.Err
+	case <-ctx.Done():
+		return "", fmt.Errorf("compile %s: %w", n.Source, ctx.Err())
+	}
+}
+
+// compile makes the directory made of the sources in stage.
+func (s *Strategy) compile(stage, made, hash string, spec sdk.SandboxSpec, n Node, what kind, sys *system) error {
+	ctx, cancel := context.WithTimeout(s.ctx, n.CompileTimeout)
+	defer cancel()
+	id := hash[:16]
+	home := keeper.Home(filepath.Join(s.dir, buildsDir), id)
+	out := filepath.Join(home, "out")
+	if err := os.MkdirAll(filepath.Join(stage, "out", "lib", "main", "ebin"), 0o700); err != nil {
+		return err
+	}
+	env := s.environ(n, sys)
+	command := []string{filepath.Join(sys.bin, "erlc"), "-o", filepath.Join(out, "lib", "main", "ebin"), "+debug_info", filepath.Base(n.Source)}
+	if what == mix {
+		if err := os.WriteFile(filepath.Join(stage, "export.exs"), mixExport, 0o600); err != nil {
+			return err
+		}
+		env = append(env, "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out, "HEX_OFFLINE=1")
+		command = []string{filepath.Join(sys.bin, "mix"), "run", "--no-start", filepath.Join(home, "export.exs")}
+	}
+	_ = s.builds.Destroy(ctx, id) // of one that was cut off
+	_, err := s.builds.Create(ctx, keeper.Spec{
+		ID: id, Home: stage, Dir: filepath.Join(home, "src"), Command: command, Env: env, Limits: spec.Limits,
+		LogSize: s.config.LogSize, LogRate: s.config.LogRate,
+	})
+	if err != nil {
+		return fmt.Errorf("compile %s: %w", n.Source, err)
+	}
+	defer func() {
+		ending, cancel := context.WithTimeout(context.Background(), probeTime)
+		defer cancel()
+		_ = s.builds.Destroy(ending, id)
+	}()
+	exit, err := s.builds.Wait(ctx, id)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("compile %s: stopped after %v%s", n.Source, n.CompileTimeout, s.tail(context.Background(), s.builds, id, compilerLines))
+	case err != nil:
+		return fmt.Errorf("compile %s: %w", n.Source, err)
+	case exit.Code != 0 || exit.Signal != 0 || exit.Reason != "":
+		return fmt.Errorf("compile %s (%s)%s", n.Source, exitText(exit), s.tail(ctx, s.builds, id, compilerLines))
+	}
+	next, err := s.stage()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(next)
+	if err := copyTree(out, filepath.Join(next, "out"), home, []string{".mix"}); err != nil {
+		return fmt.Errorf("keep what was compiled: %w", err)
+	}
+	if err := os.Rename(filepath.Join(next, "out"), made); err != nil {
+		return fmt.Errorf("keep what was compiled: %w", err)
+	}
+	s.evict(hash)
+	return nil
+}
+
+// evict removes what was used least until the rest is within the bound. Nobody runs
+// from it: each node has a copy.
+func (s *Strategy) evict(keep string) {
+	entries, _ := os.ReadDir(filepath.Join(s.dir, cacheDir))
+	type built struct {
+		dir  string
+		used time.Time
+		size int64
+	}
+	var all []built
+	var total int64
+	for _, e := range entries {
+		b := built{dir: filepath.Join(s.dir, cacheDir, e.Name())}
+		if info, err := e.Info(); err == nil {
+			b.used = info.ModTime()
+		}
+		_ = filepath.WalkDir(b.dir, func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				if info, err := d.Info(); err == nil {
+					b.size += info.Size()
+				}
+			}
+			return nil
+		})
+		if total += b.size; e.Name() != keep {
+			all = append(all, b)
+		}
+	}
+	slices.SortFunc(all, func(a, b built) int { return a.used.Compare(b.used) })
+	for _, b := range all {
+		if total <= s.config.CacheSize {
+			return
+		}
+		if os.RemoveAll(b.dir) == nil {
+			total -= b.size
+		}
+	}
+}
+
+// projectApps are the applications of a Mix project that was compiled.
+func projectApps(made string) []string {
+	text, err := os.ReadFile(filepath.Join(made, "apps"))
+	if err != nil {
+		return nil // a module has none
+	}
+	_, list, _ := strings.Cut(string(text), "[")
+	list, _, _ = strings.Cut(list, "]")
+	var apps []string
+	for app := range strings.SplitSeq(list, ",") {
+		if app = strings.TrimSpace(app); appSyntax.MatchString(app) {
+			apps = append(apps, app)
+		}
+	}
+	return apps
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a file", from)
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600|info.Mode().Perm()&0o100)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, io.LimitReader(in, maxSource))
+	return errors.Join(err, out.Close())
+}
+
+// copyTree copies the files of a directory. Links to what is within a root around it
+// are followed, for what they lead to may be gone later; others are refused.
+func copyTree(from, to, within string, without []string) error {
+	root, err := filepath.EvalSymlinks(within)
+	if err != nil {
+		return err
+	}
+	files, size := 0, int64(0)
+	var dir func(from, to string, depth int) error
+	dir = func(from, to string, depth int) error {
+		if depth > 100 {
+			return fmt.Errorf("%s is too deep", from)
+		}
+		entries, err := os.ReadDir(from)
+		if err != nil {
+			return err
+		}
+		if err := os.Mkdir(to, 0o700); err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if slices.Contains(without, e.Name()) {
+				continue
+			}
+			name := filepath.Join(from, e.Name())
+			if e.Type()&fs.ModeSymlink != 0 {
+				at, err := filepath.EvalSymlinks(name)
+				if errors.Is(err, fs.ErrNotExist) {
+					continue
+				} else if err != nil {
+					return err
+				}
+				if rel, err := filepath.Rel(root, at); err != nil || !filepath.IsLocal(rel) {
+					return fmt.Errorf("%s is a link to %s, which is outside of %s", name, at, root)
+				}
+				name = at
+			}
+			info, err := os.Stat(name)
+			if err != nil {
+				return err
+			}
+			if files, size = files+1, size+info.Size(); files > maxFiles || size > maxSource {
+				return fmt.Errorf("%s has more than %d files or %d MB", root, maxFiles, maxSource>>20)
+			}
+			into := filepath.Join(to, e.Name())
+			switch {
+			case info.IsDir():
+				err = dir(name, into, depth+1)
+			case info.Mode().IsRegular():
+				err = copyFile(name, into)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return dir(from, to, 0)
+}
+
+// hashTree is a hash of a directory's files and of some words.
+func hashTree(dir string, words ...string) (string, error) {
+	h := sha256.New()
+	part := func(text string) { fmt.Fprintf(h, "%d:%s", len(text), text) }
+	for _, w := range words {
+		part(w)
+	}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		part(strings.TrimPrefix(path, dir))
+		fmt.Fprintf(h, "%v %d:", info.Mode(), info.Size())
+		_, err = io.Copy(h, f)
+		return err
+	})
+	return hex.EncodeToString(h.Sum(nil)), err
+}

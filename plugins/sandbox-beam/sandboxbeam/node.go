@@ -1,0 +1,241 @@
+//go:build unix
+
+package sandboxbeam
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/debughost/debughost/plugins/internal/keeper"
+	"github.com/debughost/debughost/sdk"
+)
+
+//go:generate sh boot/build.sh
+
+//go:embed boot/debughost_sandbox.beam
+var bootBeam []byte
+
+// The files of a node in its home.
+const (
+	nodeFile   = "node"   // its name
+	cookieFile = "cookie" // its cookie
+	specFile   = "spec"   // what its boot module is to do
+	portFile   = "port"   // where it listens; it writes that
+	readyFile  = "ready"  // it is up
+	bootDir    = "boot"   // on its code path
+	buildDir   = "build"  // what was compiled for it
+)
+
+const (
+	patience  = time.Second // for a script to end, after which it is taken for a program
+	readyPoll = 5 * time.Millisecond
+	failLines = 50 // of the log of a node that did not come up, in the error
+	dumpBytes = 16 << 20
+)
+
+var appSyntax = regexp.MustCompile(`^[a-z][a-zA-Z0-9_@]*$`)
+
+func (s *Strategy) home(id string) string { return keeper.Home(filepath.Join(s.dir, nodesDir), id) }
+
+// create starts a node and returns when it is up. Of one that fails nothing is left.
+func (s *Strategy) create(ctx context.Context, spec sdk.SandboxSpec, n Node) (token string, err error) {
+	for _, app := range n.Apps {
+		if !appSyntax.MatchString(app) {
+			return "", sdk.Invalid("apps", fmt.Sprintf("%q is not an application's name", app))
+		}
+	}
+	what, err := kindOf(n.Source)
+	if err != nil {
+		return "", err
+	}
+	sys, err := s.system(ctx, n.OTP)
+	if err != nil {
+		return "", err
+	}
+	if sys.elixir == "" && (what == script || what == mix) {
+		return "", sdk.WithHint(fmt.Errorf("%s needs Elixir, and there is none beside %s", n.Source, filepath.Join(sys.bin, "erl")), "install it there, or name another directory in otp of the section of "+Name)
+	}
+	stage, err := s.stage()
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(stage)
+	name, err := s.furnish(ctx, stage, spec, n, what, sys)
+	if err != nil {
+		return "", err
+	}
+	k, err := s.command(stage, spec, n, sys, name)
+	if err != nil {
+		return "", err
+	}
+	if token, err = s.nodes.Create(ctx, k); err != nil {
+		return "", err
+	}
+	if err := s.ready(ctx, spec.ID); err != nil {
+		return "", errors.Join(err, s.nodes.Destroy(context.WithoutCancel(ctx), spec.ID))
+	}
+	return token, nil
+}
+
+// furnish puts into a directory what is to be in the node's home.
+func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec, n Node, what kind, sys *system) (name string, err error) {
+	run := make([]byte, 4)
+	cookie := make([]byte, 16)
+	_, _ = rand.Read(run)
+	_, _ = rand.Read(cookie)
+	name = strings.Map(func(r rune) rune {
+		if r == '.' {
+			return '_'
+		}
+		return r
+	}, spec.ID) + "-" + hex.EncodeToString(run) + "@127.0.0.1"
+	apps, file := slices.Clone(n.Apps), "none"
+	switch what {
+	case script:
+		if err := copyFile(n.Source, filepath.Join(dir, "main.exs")); err != nil {
+			return "", err
+		}
+		file = binary(filepath.Join(s.home(spec.ID), "main.exs"))
+	case module, mix:
+		built, err := s.build(ctx, spec, n, what, sys)
+		if err != nil {
+			return "", err
+		}
+		if err := copyTree(built, filepath.Join(dir, buildDir), built, nil); err != nil {
+			return "", err
+		}
+		apps = append(projectApps(built), apps...)
+	}
+	if sys.elixir != "" && what != module {
+		apps = append([]string{"elixir"}, apps...)
+	}
+	for i, a := range apps {
+		apps[i] = "'" + a + "'"
+	}
+	text := fmt.Sprintf("#{apps => [%s], script => %s, start => %s, patience => %d}.\n", strings.Join(apps, ","), file, binary(n.Start), patience.Milliseconds())
+	if err := os.Mkdir(filepath.Join(dir, bootDir), 0o700); err != nil {
+		return "", err
+	}
+	for file, data := range map[string][]byte{
+		nodeFile: []byte(name), cookieFile: []byte(hex.EncodeToString(cookie)), specFile: []byte(text),
+		filepath.Join(bootDir, "debughost_sandbox.beam"): bootBeam,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), data, 0o600); err != nil {
+			return "", err
+		}
+	}
+	return name, nil
+}
+
+// binary writes a text as a term of Erlang, whatever is in it.
+func binary(text string) string {
+	var b strings.Builder
+	b.WriteString("<<")
+	for i := range len(text) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%d", text[i])
+	}
+	b.WriteString(">>")
+	return b.String()
+}
+
+// command is what the keeper is to run.
+func (s *Strategy) command(stage string, spec sdk.SandboxSpec, n Node, sys *system, name string) (keeper.Spec, error) {
+	home := s.home(spec.ID)
+	command := []string{
+		filepath.Join(sys.bin, "erl"), "-noinput", "-name", name, "-start_epmd", "false", "-epmd_module", "debughost_sandbox",
+		"-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-pa", filepath.Join(home, bootDir),
+	}
+	ebins, err := filepath.Glob(filepath.Join(stage, buildDir, "lib", "*", "ebin"))
+	if err != nil {
+		return keeper.Spec{}, err
+	}
+	for _, ebin := range ebins {
+		command = append(command, "-pa", filepath.Join(home, strings.TrimPrefix(ebin, stage)))
+	}
+	for _, ebin := range sys.ebins {
+		command = append(command, "-pa", ebin)
+	}
+	if _, err := os.Stat(filepath.Join(stage, buildDir, "sys.config")); err == nil {
+		command = append(command, "-config", filepath.Join(home, buildDir, "sys"))
+	}
+	command = append(command, n.Args...)
+	command = append(command, "-s", "debughost_sandbox", "boot")
+	return keeper.Spec{
+		ID: spec.ID, Command: command, Home: stage, Limits: spec.Limits, Orphan: spec.Orphan, LogSize: s.config.LogSize, LogRate: s.config.LogRate,
+		Env: append(s.environ(n, sys), "DEBUGHOST_SANDBOX="+home, "ERL_CRASH_DUMP="+filepath.Join(home, "erl_crash.dump"), fmt.Sprint("ERL_CRASH_DUMP_BYTES=", dumpBytes)),
+	}, nil
+}
+
+// environ is what the node and the compiler have in common.
+func (s *Strategy) environ(n Node, sys *system) []string {
+	env := []string{"PATH=" + sys.bin + string(filepath.ListSeparator) + s.config.Path}
+	for _, key := range slices.Sorted(maps.Keys(n.Env)) {
+		env = append(env, key+"="+n.Env[key])
+	}
+	return env
+}
+
+// ready waits until the node is up.
+func (s *Strategy) ready(ctx context.Context, id string) error {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan sdk.SandboxExit, 1)
+	go func() {
+		if exit, err := s.nodes.Wait(waiting, id); err == nil {
+			ended <- exit
+		}
+	}()
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	file := filepath.Join(s.home(id), readyFile)
+	for {
+		if _, err := os.Stat(file); err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the node does not come up: %w", ctx.Err())
+		case exit := <-ended:
+			return fmt.Errorf("the node ended before it was up (%s)%s", exitText(exit), s.tail(ctx, s.nodes, id, failLines))
+		}
+	}
+}
+
+func exitText(e sdk.SandboxExit) string {
+	switch {
+	case e.Reason != "":
+		return e.Reason
+	case e.Signal != 0:
+		return fmt.Sprintf("signal %d", e.Signal)
+	}
+	return fmt.Sprintf("exit code %d", e.Code)
+}
+
+// tail is the end of a log, to be put behind an error: a colon and the lines.
+func (s *Strategy) tail(ctx context.Context, c *keeper.Client, id string, lines int) string {
+	var b strings.Builder
+	_ = c.Logs(ctx, id, sdk.LogOptions{Tail: lines}, func(l sdk.LogLine) error {
+		b.Write(l.Line)
+		b.WriteByte('\n')
+		return nil
+	})
+	if text := strings.TrimSpace(b.String()); text != "" {
+		return ": " + text
+	}
+	return ""
+}

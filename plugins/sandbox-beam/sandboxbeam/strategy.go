@@ -1,0 +1,269 @@
+//go:build unix
+
+// Package sandboxbeam is the strategy sandbox-beam: a sandbox of it is a BEAM node
+// with a script, a module or a Mix project in it, in a directory of its own, which
+// is a target while it runs.
+//
+// Its processes are a keeper's, as those of sandbox-process are (package keeper):
+// limits, logs and what is done when plugin or host are gone are the same. What is
+// compiled is compiled by a keeper's command, too, and kept by what it was made of
+// (build.go). The node has a name and a cookie of its own, listens on loopback, and
+// is known to no EPMD (boot/debughost_sandbox.erl).
+//
+// It does not shut its code in: that can do what the user can that debughost runs
+// as. The source is a path of the member that runs the sandbox.
+package sandboxbeam
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/debughost/debughost/plugins/internal/keeper"
+	"github.com/debughost/debughost/sdk"
+)
+
+// Name is the plugin's.
+const Name = "sandbox-beam"
+
+// Config is the plugin's section.
+type Config struct {
+	OTP        map[string]string `json:"otp" doc:"directories with erl, erlc and, for Elixir, elixir and mix, by the name that a sandbox calls them by"`
+	Path       string            `json:"path" doc:"PATH of the nodes and of the compiler, and where erl is looked for when a sandbox names none of otp; empty means that of debughost"`
+	CacheSize  int64             `json:"cache_size" min:"0" max:"1099511627776" doc:"bytes of what was compiled that are kept for the next sandbox"`
+	LogSize    int64             `json:"log_size" min:"262144" max:"1099511627776" doc:"bytes of a sandbox's log that are kept on disk"`
+	LogRate    int64             `json:"log_rate" min:"1024" max:"1073741824" doc:"bytes of output a second that a sandbox may log for long; in short four times as much, and what is more is dropped and counted"`
+	Cgroups    string            `json:"cgroups" enum:"auto,off" doc:"whether to use cgroup v2, where that is possible"`
+	Namespaces string            `json:"namespaces" enum:"auto,off" doc:"whether sandboxes run in a PID namespace, where that is possible"`
+}
+
+// Node is the config of one sandbox.
+type Node struct {
+	Source         string            `json:"source" doc:"absolute path of a script (.exs), of a module (.erl), or of the directory of a Mix project; empty means a node without code of yours"`
+	Start          string            `json:"start" doc:"expression that is evaluated once the rest is up: Elixir, or Erlang where there is no Elixir or the source is a module"`
+	OTP            string            `json:"otp" doc:"name of the section's otp to run on; empty means the erl in path"`
+	Apps           []string          `json:"apps" doc:"applications to start before, beside those of the project"`
+	Args           []string          `json:"args" doc:"further arguments of erl"`
+	Env            map[string]string `json:"env" doc:"environment variables of the node and of the compiler, such as MIX_ENV"`
+	CompileTimeout time.Duration     `json:"compile_timeout" min:"1s" max:"1h" doc:"after which a compiler that still runs is stopped"`
+}
+
+// defaultNode is what a sandbox's config is read over.
+func defaultNode() Node { return Node{CompileTimeout: 5 * time.Minute} }
+
+// Strategy implements sdk.Sandbox.
+type Strategy struct {
+	version string
+	config  Config
+
+	dir     string // absolute; set by Configured, as what follows
+	nodes   *keeper.Client
+	builds  *keeper.Client
+	ctx     context.Context // of compilers, which several may wait for
+	cancel  context.CancelFunc
+	making  singleflight.Group
+	mu      sync.Mutex
+	systems map[string]*system // by directory of erl
+}
+
+var (
+	_ sdk.Sandbox    = (*Strategy)(nil)
+	_ sdk.Configured = (*Strategy)(nil)
+)
+
+// New returns the strategy with its defaults.
+func New(version string) sdk.Strategy {
+	return &Strategy{version: version, systems: map[string]*system{}, config: Config{
+		CacheSize: 2 << 30, LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto",
+	}}
+}
+
+// Describe implements sdk.Strategy.
+func (s *Strategy) Describe() sdk.Info {
+	return sdk.Info{Name: Name, Version: s.version, Config: &s.config}
+}
+
+// The directories in the state directory.
+const (
+	nodesDir   = "nodes"   // of the keeper of nodes
+	buildsDir  = "builds"  // of the keeper of compilers
+	cacheDir   = "cache"   // what was compiled, by the hash of what it was made of
+	stagingDir = "staging" // what is about to become one of these
+)
+
+// Configured makes the clients of the keepers, and clears up what was left.
+func (s *Strategy) Configured(ctx context.Context) error {
+	for name, dir := range s.config.OTP {
+		if !filepath.IsAbs(dir) {
+			return sdk.Invalid("otp."+name, "want an absolute path")
+		}
+	}
+	var err error
+	if s.dir, err = keeper.StateDir(ctx, Name); err != nil {
+		return err
+	}
+	if s.config.Path == "" {
+		s.config.Path = os.Getenv("PATH")
+	}
+	if err := os.RemoveAll(filepath.Join(s.dir, stagingDir)); err != nil {
+		return fmt.Errorf("clear up: %w", err)
+	}
+	for _, sub := range []string{nodesDir, buildsDir, cacheDir, stagingDir} {
+		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o700); err != nil {
+			return fmt.Errorf("make state directory: %w", err)
+		}
+	}
+	open := func(sub string) *keeper.Client {
+		return keeper.Open(ctx, keeper.Options{
+			Dir: filepath.Join(s.dir, sub), Path: s.config.Path,
+			NoCgroup: s.config.Cgroups == "off", NoNamespace: s.config.Namespaces == "off",
+		})
+	}
+	s.nodes, s.builds = open(nodesDir), open(buildsDir)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return nil
+}
+
+// Close ends the connections to the keepers. Sandboxes go on for as long as they
+// may, compilers do not.
+func (s *Strategy) Close() error {
+	if s.nodes == nil {
+		return nil
+	}
+	s.cancel()
+	return errors.Join(s.builds.Close(), s.nodes.Close())
+}
+
+// handle is what the host keeps.
+type handle struct {
+	Token string `json:"token"`
+}
+
+// Create implements sdk.Sandbox.
+func (s *Strategy) Create(ctx context.Context, spec sdk.SandboxSpec) (sdk.SandboxHandle, error) {
+	n := defaultNode()
+	if err := sdk.DecodeConfig(spec.Config, &n); err != nil {
+		return sdk.SandboxHandle{}, fmt.Errorf("create %.140s: %w", spec.ID, err)
+	}
+	token, err := s.create(ctx, spec, n)
+	if err != nil {
+		return sdk.SandboxHandle{}, fmt.Errorf("create %.140s: %w", spec.ID, err)
+	}
+	state, err := json.Marshal(handle{token})
+	return sdk.SandboxHandle{ID: spec.ID, State: state}, err
+}
+
+// Inspect implements sdk.Sandbox.
+func (s *Strategy) Inspect(ctx context.Context, id string) (sdk.SandboxStatus, error) {
+	st, err := s.nodes.Inspect(ctx, id)
+	if err != nil {
+		return sdk.SandboxStatus{}, err
+	}
+	status := sdk.SandboxStatus{
+		ID: id, State: st.State, OSPid: st.OSPid, Started: st.Started, Exit: st.Exit, Memory: st.Memory, Enforced: st.Enforced,
+	}
+	if st.Exit == nil {
+		home := s.home(id)
+		name, port := readWord(filepath.Join(home, nodeFile)), readWord(filepath.Join(home, portFile))
+		if name != "" && port != "" {
+			status.Node, status.Addr, status.CookieFile = name, "127.0.0.1:"+port, filepath.Join(home, cookieFile)
+		}
+	}
+	return status, nil
+}
+
+// readWord is what a small file has; empty without one. The node may write to it.
+func readWord(file string) string {
+	info, err := os.Lstat(file)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > 1024 {
+		return ""
+	}
+	text, _ := os.ReadFile(file)
+	return strings.TrimSpace(string(text))
+}
+
+// Wait implements sdk.Sandbox.
+func (s *Strategy) Wait(ctx context.Context, id string) (sdk.SandboxExit, error) {
+	return s.nodes.Wait(ctx, id)
+}
+
+// Stop implements sdk.Sandbox.
+func (s *Strategy) Stop(ctx context.Context, id string, timeout time.Duration) error {
+	return s.nodes.Stop(ctx, id, timeout)
+}
+
+// Destroy implements sdk.Sandbox.
+func (s *Strategy) Destroy(ctx context.Context, id string) error {
+	return s.nodes.Destroy(ctx, id)
+}
+
+// Recover implements sdk.Sandbox.
+func (s *Strategy) Recover(ctx context.Context, h sdk.SandboxHandle) error {
+	var state handle
+	if err := json.Unmarshal(h.State, &state); err != nil {
+		return fmt.Errorf("recover %.140s: %w: its handle is none of this plugin's", h.ID, sdk.ErrNotFound)
+	}
+	return s.nodes.Recover(ctx, h.ID, state.Token)
+}
+
+// Logs implements sdk.Sandbox.
+func (s *Strategy) Logs(ctx context.Context, id string, o sdk.LogOptions, emit func(sdk.LogLine) error) error {
+	return s.nodes.Logs(ctx, id, o, emit)
+}
+
+// stage makes a directory that is about to become something.
+func (s *Strategy) stage() (string, error) {
+	dir, err := os.MkdirTemp(filepath.Join(s.dir, stagingDir), "")
+	if err != nil {
+		return "", fmt.Errorf("make directory: %w", err)
+	}
+	return dir, nil
+}
+
+// kind is what a source is.
+type kind string
+
+const (
+	empty  kind = "empty"
+	script kind = "script" // .exs
+	module kind = "module" // .erl
+	mix    kind = "mix"    // a project's directory
+)
+
+// kindOf looks at a source.
+func kindOf(source string) (kind, error) {
+	if source == "" {
+		return empty, nil
+	}
+	if !filepath.IsAbs(source) {
+		return "", sdk.Invalid("source", "want an absolute path: the member that runs it may be any")
+	}
+	info, err := os.Stat(source)
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &path):
+		return "", sdk.Invalid("source", fmt.Sprintf("%s: %v (it has to be on the member that runs the sandbox)", source, path.Err))
+	case err != nil:
+		return "", err
+	case info.IsDir():
+		if _, err := os.Stat(filepath.Join(source, "mix.exs")); err != nil {
+			return "", sdk.Invalid("source", source+" has no mix.exs in it")
+		}
+		return mix, nil
+	case filepath.Ext(source) == ".exs":
+		return script, nil
+	case filepath.Ext(source) == ".erl":
+		return module, nil
+	}
+	return "", sdk.Invalid("source", fmt.Sprintf("%s is no .exs, no .erl and no directory", cmp.Or(filepath.Base(source), source)))
+}
