@@ -17,7 +17,7 @@ type targetJSON struct {
 	Reason     string `json:"reason"`
 	OTPRelease string `json:"otp_release"`
 	Owner      string `json:"owner"`
-	// Topologies are those that name it; child:ID is the child of that id.
+	// Topologies are those that name it; sandbox:ID is the child of that id.
 	Topologies []string `json:"topologies"`
 
 	Cost *costJSON `json:"cost,omitempty"` // not of targets that were never attached to, or whose member did not answer

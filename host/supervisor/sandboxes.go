@@ -15,7 +15,7 @@ import (
 // Bounds of what a sandbox strategy is asked, beside the time that a child gets
 // to end.
 const (
-	createTime  = 30 * time.Second
+	createTime  = 2 * time.Minute // it may have to compile
 	stopSpare   = 10 * time.Second
 	recoverTime = 10 * time.Second
 	inspectTime = 3 * time.Second
@@ -257,7 +257,7 @@ func (s *Supervisor) follow(ctx context.Context, a action, w *wait, st sdk.Sandb
 		st = sdk.SandboxStatus{} // one that cannot be asked is where it was
 		_ = s.with(a.run.Strategy, inspectTime, func(ctx context.Context, sb sdk.Sandbox) (err error) {
 			st, err = sb.Inspect(ctx, a.id)
-			if err != nil {
+			if err != nil || !s.lives(a.id, a.op) { // what was seen may be the next run
 				st = sdk.SandboxStatus{}
 			}
 			return err
