@@ -80,7 +80,7 @@ func (h *home) attached(t *testing.T, otp, before string) (node string) {
 			return fmt.Errorf("the targets are %+v", rows)
 		}
 		require.Equal(t, otp, rows[0].OTPRelease)
-		require.Equal(t, []string{"child:shop"}, rows[0].Topologies)
+		require.Equal(t, []string{"sandbox:shop"}, rows[0].Topologies)
 		if node = rows[0].Node; node == before {
 			return errors.New("it is the one that was killed")
 		}

@@ -38,7 +38,7 @@ const (
 )
 
 const (
-	patience  = time.Second // for a script to end, after which it is taken for a program
+	patience  = time.Second // of a script that only waits, after which it is taken for a program
 	readyPoll = 5 * time.Millisecond
 	failLines = 50 // of the log of a node that did not come up, in the error
 	dumpBytes = 16 << 20

@@ -175,7 +175,7 @@ func (s *Strategy) Inspect(ctx context.Context, id string) (sdk.SandboxStatus, e
 	if st.Exit == nil {
 		home := s.home(id)
 		name, port := readWord(filepath.Join(home, nodeFile)), readWord(filepath.Join(home, portFile))
-		if name != "" && port != "" {
+		if _, err := os.Lstat(filepath.Join(home, readyFile)); err == nil && name != "" && port != "" {
 			status.Node, status.Addr, status.CookieFile = name, "127.0.0.1:"+port, filepath.Join(home, cookieFile)
 		}
 	}

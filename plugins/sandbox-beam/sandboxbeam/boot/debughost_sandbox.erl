@@ -11,6 +11,9 @@
 -export([start_link/0, register_node/2, register_node/3, listen_port_please/2, port_please/2, port_please/3, address_please/3, names/0, names/1]).
 -export([boot/0]).
 
+%% Milliseconds between two looks at a script.
+-define(LOOK, 100).
+
 %% ------------------------------------------------------------------- as EPMD
 %% Nobody finds the node but who was told its port, and it finds nobody.
 
@@ -41,15 +44,23 @@ boot() ->
     ok.
 
 %% up(): a script may be a program that goes on, so that the system counts as up when
-%% the script has ended or has run for a while.
+%% the script has ended, or has done nothing but wait for a while.
 up() ->
     {ok, [Spec]} = file:consult(path("spec")),
     {Pid, Mon} = spawn_monitor(fun() -> bring(Spec) end),
+    watch(Pid, Mon, maps:get(patience, Spec) div ?LOOK, none, 0).
+
+watch(Pid, Mon, Patience, _, Quiet) when Quiet >= Patience ->
+    ready(),
+    receive {'DOWN', Mon, process, Pid, Reason} -> done(Reason) end;
+watch(Pid, Mon, Patience, Last, Quiet) ->
     receive
         {'DOWN', Mon, process, Pid, Reason} -> done(Reason), ready()
-    after maps:get(patience, Spec) ->
-        ready(),
-        receive {'DOWN', Mon, process, Pid, Reason} -> done(Reason) end
+    after ?LOOK ->
+        case process_info(Pid, [status, reductions]) of
+            [{status, waiting}, _] = Last -> watch(Pid, Mon, Patience, Last, Quiet + 1);
+            Now -> watch(Pid, Mon, Patience, Now, 0)
+        end
     end.
 
 ready() -> ok = write("ready", "").
