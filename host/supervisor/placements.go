@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"maps"
 	"cmp"
 	"context"
 	"errors"
@@ -167,7 +168,7 @@ func (s *Supervisor) survey() *survey {
 		}
 		at[m.Name] = len(v.members)
 		v.members = append(v.members, sdk.Member{
-			Name: m.Name, State: memberStates[m.State], Labels: i.Labels, Draining: s.drains[m.Name].On,
+			Name: m.Name, State: memberStates[m.State], Labels: labelled(m.Name, i.Labels), Draining: s.drains[m.Name].On,
 			Resources: sdk.Resources{CPUs: i.CPUs, Load: i.Load, MemoryTotal: i.MemoryTotal, MemoryAvailable: i.MemoryAvailable},
 		})
 	}
@@ -292,3 +293,15 @@ func (s *Supervisor) Explain(ctx context.Context, spec Spec) (Explanation, error
 	}
 	return Explanation{}, fmt.Errorf("place child %s: %w", spec.ID, err)
 }
+
+// labelled are the labels of a member with one more, its name: what is to run there
+// and nowhere else has it as its constraint.
+func labelled(member string, labels map[string]string) map[string]string {
+	out := map[string]string{LabelMember: member}
+	maps.Copy(out, labels)
+	return out
+}
+
+// LabelMember is the label that each member has without being given it, with its
+// name, unless it is given another.
+const LabelMember = "member"

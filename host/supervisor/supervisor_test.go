@@ -383,17 +383,19 @@ func TestStartAlone(t *testing.T) {
 // TestNodesOfSandboxes: a member tells of the nodes of the runs that it has, until
 // they are over, also when its strategy says only later where they are.
 func TestNodesOfSandboxes(t *testing.T) {
-	r := newRig(t, "a")
+	r := newRig(t, "a", "b")
 	var mu sync.Mutex
 	var told []NodeAt
-	sup := r.members["a"].sup
-	sup.nodesMu.Lock()
-	sup.cfg.Nodes = func(nodes []NodeAt) {
-		mu.Lock()
-		defer mu.Unlock()
-		told = nodes
+	for _, m := range r.members {
+		m.sup.nodesMu.Lock()
+		m.sup.cfg.Nodes = func(nodes []NodeAt) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = nodes
+		}
+		m.sup.nodesMu.Unlock()
 	}
-	sup.nodesMu.Unlock()
+	sup := r.members["a"].sup
 	are := func(want ...NodeAt) func() bool {
 		return func() bool {
 			mu.Lock()
@@ -409,11 +411,31 @@ func TestNodesOfSandboxes(t *testing.T) {
 	require.Empty(t, sup.NodeOf("box"))
 	r.boxes.setStatus("box", sdk.SandboxStatus{State: sdk.SandboxRunning, Node: "box@h", Addr: "h:1", CookieFile: "/c"})
 	r.await(are(NodeAt{Child: "box", Node: "box@h", Addr: "h:1", CookieFile: "/c"}), "its node is not told")
-	r.await(func() bool { return sup.NodeOf("box") == "box@h" }, "the others do not know it")
+	r.await(func() bool { return sup.NodeOf("box") == "box@h" && r.members["b"].sup.NodeOf("box") == "box@h" }, "not all members know it")
 	r.boxes.setStatus("box", sdk.SandboxStatus{State: sdk.SandboxRunning, Node: "box@h", Addr: "h:2", CookieFile: "/c"})
 	r.await(are(NodeAt{Child: "box", Node: "box@h", Addr: "h:2", CookieFile: "/c"}), "its new address is not told")
-	_, err := sup.Stop(t.Context(), "box")
+	_, err := r.arbiter("box").Stop(t.Context(), "box")
 	require.NoError(t, err)
 	r.await(are(), "its node is told still")
 	require.Empty(t, sup.NodeOf("nobody"))
+}
+
+// TestMembersAreLabelled: what is to run on one member and no other names it.
+func TestMembersAreLabelled(t *testing.T) {
+	require.Equal(t, map[string]string{"member": "a"}, labelled("a", nil))
+	require.Equal(t, map[string]string{"member": "x", "zone": "z"}, labelled("a", map[string]string{"member": "x", "zone": "z"}))
+	r := newRig(t, "a", "b")
+	r.mu.Lock()
+	r.place = func(q sdk.PlacementRequest) (sdk.Decision, error) {
+		for _, m := range q.Members {
+			if m.Labels["member"] == q.Child.Constraints["member"] {
+				return sdk.Decision{Member: m.Name, Scores: []sdk.Score{{Member: m.Name}}}, nil
+			}
+		}
+		return sdk.Decision{}, sdk.ErrNoCandidate
+	}
+	r.mu.Unlock()
+	_, err := r.arbiter("web").Start(t.Context(), Spec{ID: "web", Strategy: "test", Constraints: map[string]string{"member": "b"}})
+	require.NoError(t, err)
+	require.Equal(t, "b", r.state("web", Running).Member)
 }
