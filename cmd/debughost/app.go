@@ -25,6 +25,7 @@ type app struct {
 	now      func() time.Time
 	host     runner                      // what `run` runs
 	front    func(remote) (front, error) // of a remote shell
+	uploads  uploader                    // of bundles; nil: the client
 
 	addr    string
 	dataDir string
@@ -145,7 +146,7 @@ Start it with ` + "`debughost run`" + `; the other commands ask the one that run
 		a.runCommand(), a.targetsCommand(), a.systemCommand(), a.appsCommand(), a.treeCommand(),
 		a.psCommand(), a.inspectCommand(), a.stateCommand(),
 		a.killCommand(), a.sendCommand(), a.gcCommand(), a.suspendCommand(), a.resumeCommand(), a.flagCommand(), a.supervisorCommand(),
-		a.childCommand(), a.drainCommand(), a.placementCommand(),
+		a.sandboxCommand(), a.childCommand(), a.drainCommand(), a.placementCommand(),
 		a.evalCommand(), a.remshCommand(), a.logsCommand(),
 		a.etsCommand(), a.mnesiaCommand(), a.portsCommand(), a.timersCommand(), a.groupsCommand(), a.namesCommand(),
 		a.diagnoseCommand(), a.snapshotCommand(), a.diffCommand(), a.doctorCommand(),

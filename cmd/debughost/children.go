@@ -111,7 +111,7 @@ member knows of all; one that is cut off says what it knew last.`,
 
 // Names of the strategies that come along, for the shell. Others do as well.
 var (
-	sandboxStrategies   = []string{"process"}
+	sandboxStrategies   = []string{"process", beamStrategy}
 	placementStrategies = []string{"uniform", "quorum", "random", "resources"}
 )
 

@@ -74,7 +74,7 @@ func (n *nursery) RemoveChild(_ context.Context, id string) error {
 func (n *nursery) Children(_ context.Context, f supervisor.Filter) ([]supervisor.Child, error) {
 	n.m.note(f)
 	return slices.DeleteFunc(slices.Clone(n.children), func(c supervisor.Child) bool {
-		return f.State != "" && f.State != c.State || !strings.HasPrefix(c.Spec.ID, f.Prefix)
+		return f.State != "" && f.State != c.State || f.Strategy != "" && f.Strategy != c.Spec.Strategy || !strings.HasPrefix(c.Spec.ID, f.Prefix)
 	}), n.acted
 }
 func (n *nursery) ChildByID(_ context.Context, id string) (supervisor.Child, error) {
@@ -525,7 +525,7 @@ func TestChildCompletion(t *testing.T) {
 		"child move web ":          "db2 m1",
 		"child move web db2 ":      "",
 		"child list --state ":      strings.Join(control.ChildStates(), " "),
-		"child start --strategy ":  "process",
+		"child start --strategy ":  "process beam",
 		"child start --placement ": "uniform quorum random resources",
 		"child start --apart b":    "batch",
 		"drain ":                   "db2 m1",

@@ -107,6 +107,11 @@ func readSpecFile(stdin io.Reader, path string) (*controlpb.ChildSpec, map[strin
 	if err != nil {
 		return nil, nil, usagef("read %s: %v", name, err)
 	}
+	return parseSpec(name, data)
+}
+
+// parseSpec is readSpecFile of what was read already, from where name says.
+func parseSpec(name string, data []byte) (*controlpb.ChildSpec, map[string]any, error) {
 	var f specFile
 	dec := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {

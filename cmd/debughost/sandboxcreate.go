@@ -1,0 +1,403 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/debughost/debughost/cmd/debughost/bundle"
+	"github.com/debughost/debughost/control"
+	controlpb "github.com/debughost/debughost/control/proto"
+)
+
+// uploader takes a bundle of a size and an id, sha256: and 64 hexadecimal digits, and
+// returns its id.
+type uploader interface {
+	UploadBlob(ctx context.Context, r io.Reader, size int64, id string) (string, error)
+}
+
+// bundleField is the key of a child's spec that has the bundle's id.
+const bundleField = protoreflect.Name("bundle")
+
+// bundleOf is the bundle that a spec names; empty: none.
+func bundleOf(s *controlpb.ChildSpec) string {
+	fields := s.ProtoReflect().Descriptor().Fields()
+	if f := fields.ByName(bundleField); f != nil {
+		return s.ProtoReflect().Get(f).String()
+	}
+	return ""
+}
+
+// setBundle has a spec name a bundle.
+func setBundle(s *controlpb.ChildSpec, id string) error {
+	f := s.ProtoReflect().Descriptor().Fields().ByName(bundleField)
+	if f == nil {
+		return errNoBundles
+	}
+	s.ProtoReflect().Set(f, protoreflect.ValueOfString(id))
+	return nil
+}
+
+var errNoBundles = &control.Error{Code: control.Failed, Cause: "this debughost takes no bundles", Hint: "--from empty needs none"}
+
+// sandboxFlags say what a sandbox is to be made of and how it is to run.
+type sandboxFlags struct {
+	specFlags            // those that a child has too
+	from, on, start, otp string
+	set, apps, args      []string
+	network              bool
+	wait, compile        time.Duration
+}
+
+// usualSandboxWait covers a compiler that has much to do.
+const usualSandboxWait = 6 * time.Minute
+
+func (a *app) createSandboxCommand() *cobra.Command {
+	f := &sandboxFlags{}
+	cmd := &cobra.Command{
+		Use:   "create NAME [--from DIR|FILE|TEMPLATE]",
+		Short: "Start a node of its own with your code in it",
+		Long: `Start a node of its own with your code in it: a directory with a Mix or a rebar3
+project or a release, an .exs or .erl file, or what a template says; without --from
+the template empty. What is packed goes to the member, but for _build, .git,
+node_modules, cover and .elixir_ls; it is compiled there, shut in, and the node is
+attached to as any other.
+
+The command returns when that is done. When it cannot be, the compiler's error is
+shown and nothing of the sandbox is left. The call is written to the audit log, with the
+names of --env and without the values.`,
+		Example: `  debughost sandbox create shop --from ./shop --memory 512MB --start 'Shop.Demo.run()'
+  debughost sandbox create try --from fix.exs --otp 27
+  debughost sandbox create scratch --on db2
+  debughost sandbox create shop --from mix --set dir=./shop --set env=test`,
+		Args:        exactArgs("NAME"),
+		Annotations: map[string]string{noCSV: "yes"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkWait(cmd, f.wait); err != nil {
+				return err
+			}
+			from, spec, err := f.sandboxSpec(a, cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *control.Client) error {
+				return a.createSandbox(ctx, c, spec, from, f.wait)
+			})
+		},
+	}
+	f.addSandbox(a, cmd)
+	return cmd
+}
+
+func (f *sandboxFlags) addSandbox(a *app, cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.from, "from", "empty", "a directory, a file or a template: what it is made of")
+	fl.StringArrayVar(&f.set, "set", nil, "NAME=VALUE of a parameter of the template; may be repeated")
+	fl.StringVar(&f.on, "on", "", "on this member and on no other (default the one that the placement strategy chooses)")
+	fl.StringVar(&f.memory, "memory", "", "most memory, such as 512MB")
+	fl.Float64Var(&f.cpus, "cpus", 0, "most processors: 0.5 is half of one")
+	fl.Uint32Var(&f.processes, "processes", 0, "most processes of the operating system at one time")
+	fl.StringVar(&f.disk, "disk", "", "most space in its own directory, such as 1GB")
+	fl.StringVar(&f.start, "start", "", "expression to evaluate once the node is up")
+	fl.StringVar(&f.otp, "otp", "", "OTP release, such as 27: one that the strategy's section otp names")
+	fl.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for its environment and the compiler's, or NAME for the value that it has here; may be repeated")
+	fl.StringArrayVar(&f.args, "arg", nil, "argument for the emulator; may be repeated")
+	fl.StringArrayVar(&f.apps, "app", nil, "application to start, where no project says which; may be repeated")
+	fl.BoolVar(&f.network, "network", false, "let the compiler use the network, such as to fetch dependencies")
+	fl.DurationVar(&f.compile, "compile-timeout", 0, "when the compiler is stopped (default 5m)")
+	fl.StringArrayVar(&f.labels, "label", nil, "NAME=VALUE that the member has to have; may be repeated")
+	fl.StringVar(&f.restart, "restart", "permanent", "permanent: always; transient: when it ended abnormally; temporary: never")
+	fl.DurationVar(&f.wait, "wait", usualSandboxWait, "wait so long for it to run and to be attached to")
+	complete(cmd, "restart", "permanent", "transient", "temporary")
+	_ = cmd.RegisterFlagCompletionFunc("on", forFlag(a.completeMembers))
+	_ = cmd.MarkFlagDirname("from")
+}
+
+// sandboxSpec is what to start, and the path of what to pack for it; empty: nothing.
+func (f *sandboxFlags) sandboxSpec(a *app, cmd *cobra.Command, name string) (from string, spec *controlpb.ChildSpec, err error) {
+	from, spec, config, err := f.source(a)
+	if err != nil {
+		return "", nil, err
+	}
+	spec.Id, f.strategy = name, beamStrategy
+	spec.Strategy = beamStrategy
+	if err := f.over(cmd, spec); err != nil {
+		return "", nil, err
+	}
+	if spec.GetHandoff() == "" {
+		spec.Handoff = "none"
+	}
+	spec.ShutdownTimeout = orDuration(spec.GetShutdownTimeout(), 5*time.Second)
+	if f.on != "" {
+		if spec.Constraints == nil {
+			spec.Constraints = map[string]string{}
+		}
+		spec.Constraints["member"] = f.on
+	}
+	if err := f.overConfig(cmd, config, nil); err != nil {
+		return "", nil, err
+	}
+	given := map[string]any{"start": f.start, "otp": f.otp, "apps": f.apps, "args": f.args, "network": f.network}
+	for flag, key := range map[string]string{"start": "start", "otp": "otp", "app": "apps", "arg": "args", "network": "network"} {
+		if cmd.Flags().Changed(flag) {
+			config[key] = given[key]
+		}
+	}
+	if f.compile > 0 {
+		config["compile_timeout"] = f.compile.String()
+	}
+	text, err := json.Marshal(config)
+	if err != nil {
+		return "", nil, usagef("%s: config cannot be written as JSON: %v", cmd.Name(), err)
+	}
+	spec.Config = string(text)
+	return from, spec, nil
+}
+
+func orDuration(d *durationpb.Duration, usual time.Duration) *durationpb.Duration {
+	if d.AsDuration() > 0 {
+		return d
+	}
+	return durationpb.New(usual)
+}
+
+// source is what --from names: a path, or else a template.
+func (f *sandboxFlags) source(a *app) (from string, spec *controlpb.ChildSpec, config map[string]any, err error) {
+	spec, config, from = &controlpb.ChildSpec{}, map[string]any{}, f.from
+	if _, err := os.Stat(f.from); err != nil || !strings.ContainsAny(f.from, "./") { // a name alone is a template, if there is one
+		t, all, err := a.template(f.from)
+		switch {
+		case err != nil:
+			return "", nil, nil, err
+		case t != nil:
+			given, err := pairs(f.set)
+			if err != nil {
+				return "", nil, nil, usagef("create: set %v", err)
+			}
+			var text []byte
+			if from, text, err = t.fill(given); err != nil {
+				return "", nil, nil, err
+			}
+			if spec, config, err = parseSpec("template "+t.Name, text); err != nil {
+				return "", nil, nil, err
+			}
+		default:
+			if _, err := os.Stat(f.from); err != nil {
+				return "", nil, nil, usagef("create: from %q: there is no such file or directory, and no such template: there are %s", f.from, strings.Join(all, ", "))
+			}
+		}
+	} else if len(f.set) > 0 {
+		return "", nil, nil, usagef("create: --set is for templates, and %s is a path", f.from)
+	}
+	if from == "" {
+		return "", spec, config, nil
+	}
+	what, err := bundle.Look(from)
+	if err != nil {
+		return "", nil, nil, usagef("create: from %v", err)
+	}
+	if kind, ok := config["kind"]; ok && kind != what.Kind {
+		return "", nil, nil, usagef("create: %s is of the kind %s, and the template is for %v", from, what.Kind, kind)
+	}
+	config["kind"] = what.Kind
+	if what.Main != "" {
+		config["main"] = what.Main
+	}
+	return from, spec, config, nil
+}
+
+// template finds a template, nil for none, and the names of all.
+func (a *app) template(name string) (*sandboxTemplate, []string, error) {
+	all, err := a.templates()
+	var names []string
+	for _, t := range all {
+		names = append(names, t.Name)
+	}
+	if i := slices.Index(names, name); i >= 0 {
+		return &all[i], names, err
+	}
+	return nil, names, err
+}
+
+// createSandbox starts a sandbox and shows it when it is attached to. Of one that does
+// not come to that, nothing is left.
+func (a *app) createSandbox(ctx context.Context, c *control.Client, spec *controlpb.ChildSpec, from string, wait time.Duration) error {
+	if from != "" {
+		id, err := a.upload(ctx, c, from)
+		if err == nil {
+			err = setBundle(spec, id)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	starting, cancel := a.within(ctx, answerTime)
+	res, err := c.Children.StartChild(starting, &controlpb.StartChildRequest{Spec: spec})
+	cancel()
+	if err != nil {
+		return err
+	}
+	if err := a.awaitSandbox(ctx, c, res.GetChild(), wait); err != nil {
+		cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime+grace) // also after Ctrl-C
+		defer cancel()
+		if _, left := c.Children.RemoveChild(cleaning, &controlpb.RemoveChildRequest{Id: spec.GetId()}); left != nil {
+			a.note("what there is of sandbox %s is not removed yet: %s; `debughost sandbox destroy` removes it", sane(spec.GetId()), saneLines(left.Error()))
+		}
+		return err
+	}
+	return a.showSandbox(ctx, c, spec.GetId())
+}
+
+// upload packs what is at a path and gives it to the member.
+func (a *app) upload(ctx context.Context, c *control.Client, path string) (id string, err error) {
+	up := a.uploads
+	if up == nil {
+		var ok bool
+		if up, ok = any(c).(uploader); !ok {
+			return "", errNoBundles
+		}
+	}
+	f, err := os.CreateTemp("", "debughost-bundle-*")
+	if err != nil {
+		return "", fmt.Errorf("pack %s: %w", path, err)
+	}
+	defer func() {
+		f.Close()
+		os.Remove(f.Name())
+	}()
+	sum := sha256.New()
+	err = bundle.Pack(io.MultiWriter(f, sum), path, a.packing())
+	a.overwrite("")
+	if err != nil {
+		return "", err
+	}
+	size, err := f.Seek(0, io.SeekCurrent)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return "", fmt.Errorf("pack %s: %w", path, err)
+	}
+	return up.UploadBlob(ctx, f, size, "sha256:"+hex.EncodeToString(sum.Sum(nil)))
+}
+
+// packing tells on a terminal how far it is.
+func (a *app) packing() func(int, int64) {
+	last := a.now()
+	return func(entries int, n int64) {
+		if a.errTTY && a.now().Sub(last) > 200*time.Millisecond {
+			last = a.now()
+			a.overwrite(fmt.Sprintf("packing: %d files, %s", entries, size(uint64(n))))
+		}
+	}
+}
+
+// overwrite shows a line on a terminal until the next; an empty one is none.
+func (a *app) overwrite(line string) {
+	if a.errTTY {
+		fmt.Fprintf(a.err, "\r\x1b[K%s", sane(line))
+	}
+}
+
+// awaitSandbox waits until a sandbox runs and its node is attached to. It fails with
+// the first start that does: the same sources will not compile the next time.
+func (a *app) awaitSandbox(ctx context.Context, c *control.Client, child *controlpb.Child, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	defer a.overwrite("")
+	name := child.GetId()
+	for {
+		changed, stop := context.WithTimeout(ctx, time.Second)
+		_, err := c.Children.WaitChild(changed, &controlpb.WaitChildRequest{
+			Id: name, Epoch: child.GetEpoch(), Timeout: durationpb.New(sandboxLook), States: []string{"running", "exited", "failed", "stopped"},
+		})
+		stop()
+		if err != nil && ctx.Err() == nil && changed.Err() == nil {
+			return err
+		}
+		res, err := c.Children.GetChild(ctx, &controlpb.GetChildRequest{Id: name})
+		if err == nil {
+			child = res.GetChild()
+			err = startError(res)
+		}
+		attached := false
+		if err == nil && child.GetState() == "running" {
+			attached, err = isAttached(ctx, c, child)
+		}
+		switch {
+		case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+			return ctx.Err()
+		case ctx.Err() != nil:
+			text := fmt.Sprintf("create sandbox %s: it is %s after %v", name, child.GetState(), wait)
+			if child.GetReason() != "" {
+				text += ": " + child.GetReason()
+			}
+			return &control.Error{Code: control.Timeout, Cause: text, Hint: "--wait waits longer"}
+		case err != nil || attached:
+			return err
+		}
+		a.overwrite(fmt.Sprintf("%s %s", child.GetState(), child.GetReason()))
+		if child.GetState() == "running" {
+			select {
+			case <-ctx.Done():
+			case <-time.After(sandboxAgain):
+			}
+		}
+	}
+}
+
+// sandboxLook is how long a change of state is waited for until the history is looked
+// at, sandboxAgain the pause between two looks at a target.
+const (
+	sandboxLook  = 300 * time.Millisecond
+	sandboxAgain = 50 * time.Millisecond
+)
+
+// startError is why a sandbox does not come to run; nil: it may yet.
+func startError(res *controlpb.GetChildResponse) error {
+	c := res.GetChild()
+	for _, e := range slices.Backward(res.GetHistory()) {
+		if e.GetWhat() == "not_started" || e.GetWhat() == "exited" {
+			text := e.GetReason()
+			if e.GetWhat() == "exited" {
+				text = "it ended: " + text
+			}
+			return &control.Error{Code: control.Failed, Cause: fmt.Sprintf("create sandbox %s: %s", c.GetId(), text)}
+		}
+	}
+	if slices.Contains([]string{"exited", "failed", "stopped"}, c.GetState()) {
+		return &control.Error{Code: control.Failed, Cause: strings.TrimSuffix(fmt.Sprintf("create sandbox %s: it is %s: %s", c.GetId(), c.GetState(), c.GetReason()), ": ")}
+	}
+	return nil
+}
+
+// isAttached tells whether the node of a sandbox is. Where it cannot be, the error
+// says why.
+func isAttached(ctx context.Context, c *control.Client, child *controlpb.Child) (bool, error) {
+	res, err := c.Targets.ListTargets(ctx, &controlpb.ListTargetsRequest{})
+	if err != nil {
+		return false, err
+	}
+	for _, t := range res.GetTargets() {
+		if t.GetNode() != child.GetNode() || child.GetNode() == "" {
+			continue
+		}
+		if t.GetState() == "refused" {
+			return false, &control.Error{Code: control.Failed, Cause: fmt.Sprintf("attach to sandbox %s: %s", child.GetId(), t.GetReason()), Hint: t.GetHint()}
+		}
+		return t.GetState() == "attached", nil
+	}
+	return false, nil
+}
