@@ -25,7 +25,6 @@ type app struct {
 	now      func() time.Time
 	host     runner                      // what `run` runs
 	front    func(remote) (front, error) // of a remote shell
-	uploads  uploader                    // of bundles; nil: the client
 
 	addr    string
 	dataDir string

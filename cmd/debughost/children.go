@@ -26,7 +26,7 @@ type childJSON struct {
 	Started   *time.Time `json:"started"`
 	OSPid     int64      `json:"os_pid"`
 	Node      string     `json:"node"`
-	Memory    *uint64    `json:"memory"` // null in lists: its member is asked by `child show`
+	Memory    *uint64    `json:"memory"`    // null in lists: its member is asked by `child show`
 	Placement string     `json:"placement"` // empty: the configured one
 	Restart   string     `json:"restart"`
 }

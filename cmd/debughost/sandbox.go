@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +28,6 @@ type sandboxJSON struct {
 	Member    string            `json:"member"` // empty while it is pending
 	State     string            `json:"state"`  // of the child
 	Reason    string            `json:"reason"`
-	Version   string            `json:"version"`   // of its code: the bundle's id; empty without one
 	Memory    uint64            `json:"memory"`    // bytes; 0: not known
 	Uptime    float64           `json:"uptime"`    // seconds of the run that goes on
 	Isolation map[string]string `json:"isolation"` // by what it is held, and shut in
@@ -39,7 +37,7 @@ func (a *app) sandboxRow(res *controlpb.GetChildResponse) sandboxJSON {
 	c := res.GetChild()
 	row := sandboxJSON{
 		Name: c.GetId(), Node: c.GetNode(), Member: c.GetMember(), State: c.GetState(), Reason: c.GetReason(),
-		Version: bundleOf(res.GetSpec()), Memory: c.GetMemory(), Isolation: map[string]string{},
+		Memory: c.GetMemory(), Isolation: map[string]string{},
 	}
 	if c.GetStarted() != nil && c.GetState() == "running" {
 		row.Uptime = max(0, a.now().Sub(c.GetStarted().AsTime()).Seconds())
@@ -161,28 +159,22 @@ func (a *app) listSandboxes(ctx context.Context, c *control.Client, req *control
 	asking.Wait()
 	l := listing[sandboxJSON]{
 		plural: "sandboxes", note: "there are no sandboxes; `debughost sandbox create` makes one",
-		header: []string{"name", "node", "member", "state", "version", "memory", "uptime", "reason"},
+		header: []string{"name", "node", "member", "state", "memory", "uptime", "reason"},
 		csv: func(s sandboxJSON) []string {
-			return []string{s.Name, s.Node, s.Member, s.State, s.Version, decimal(s.Memory), fmt.Sprintf("%.0f", s.Uptime), s.Reason}
+			return []string{s.Name, s.Node, s.Member, s.State, decimal(s.Memory), fmt.Sprintf("%.0f", s.Uptime), s.Reason}
 		},
 		grid: []column{
-			{name: "name", least: 12}, {name: "node", least: 12}, {name: "member", least: 8}, {name: "state"}, {name: "version", dull: true},
+			{name: "name", least: 12}, {name: "node", least: 12}, {name: "member", least: 8}, {name: "state"},
 			{name: "uptime", right: true}, {name: "memory", right: true}, {name: "reason", free: true},
 		},
 		cells: func(s sandboxJSON) []string {
-			return []string{s.Name, s.Node, s.Member, s.State, shortVersion(s.Version), uptimeText(s), memoryText(s), s.Reason}
+			return []string{s.Name, s.Node, s.Member, s.State, uptimeText(s), memoryText(s), s.Reason}
 		},
 	}
 	for _, res := range all {
 		l.rows = append(l.rows, a.sandboxRow(res))
 	}
 	return printListing(a, l)
-}
-
-// shortVersion is enough of a version for a person.
-func shortVersion(v string) string {
-	v = strings.TrimPrefix(v, "sha256:")
-	return v[:min(len(v), 12)]
 }
 
 func uptimeText(s sandboxJSON) string {
@@ -238,7 +230,6 @@ func (a *app) showSandbox(ctx context.Context, c *control.Client, name string) e
 	w.fact("member", s.Member)
 	w.fact("state", s.State)
 	w.fact("reason", s.Reason)
-	w.fact("version", s.Version)
 	w.fact("memory", memoryText(s))
 	w.fact("uptime", uptimeText(s))
 	w.fact("limits", limitsText(res.GetSpec().GetLimits(), nil))

@@ -1,10 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"io"
 	"os"
@@ -27,7 +23,7 @@ func playground(t *testing.T) (*member, *nursery) {
 	m.targets = []target.Info{{Node: "shop-1a2b3c4d@127.0.0.1", State: target.Attached, Owner: "m1", Topologies: []string{"sandbox:shop"}}}
 	n.children = append(n.children,
 		supervisor.Child{
-			Spec:  supervisor.Spec{ID: "shop", Strategy: "beam", Config: json.RawMessage(`{"kind":"empty"}`), Limits: sdk.SandboxLimits{Memory: 512_000_000}},
+			Spec:  supervisor.Spec{ID: "shop", Strategy: "beam", Config: json.RawMessage(`{}`), Limits: sdk.SandboxLimits{Memory: 512_000_000}},
 			State: supervisor.Running, Member: "m1", Epoch: 1, Node: "shop-1a2b3c4d@127.0.0.1", Started: noon.Add(-time.Minute), Memory: 48_000_000,
 			Enforced: map[string]string{"memory": "looking", "view": "mount namespace"},
 			History:  []supervisor.Entry{{Time: noon.Add(-time.Minute), Member: "m1", Epoch: 1, What: "started"}},
@@ -85,7 +81,7 @@ func TestSandboxCreate(t *testing.T) {
 		}
 	}
 	assert.Equal(t, "beam", spec.Strategy)
-	assert.JSONEq(t, `{"kind":"empty","apps":["inets"],"start":"A.b()","env":{"K":"hunter2"}}`, string(spec.Config))
+	assert.JSONEq(t, `{"apps":["inets"],"start":"A.b()","env":{"K":"hunter2"}}`, string(spec.Config))
 	assert.Equal(t, uint64(64_000_000), spec.Limits.Memory)
 	assert.Equal(t, map[string]string{"member": "m1"}, spec.Constraints)
 
@@ -99,8 +95,6 @@ func TestSandboxCreate(t *testing.T) {
 		"create x --from ./nowhere":          "no such file or directory, and no such template: there are empty, mix",
 		"create x --from empty --set nope=1": `there is no parameter "nope"; it has app`,
 		"create x --from . --set a=1":        "--set is for templates",
-		"create x --from ./testdata":         "it is no Mix project",
-		"create x --from mix":                "it is no Mix project",
 		"create x --memory much":             "memory",
 		"create":                             "NAME is missing",
 	} {
@@ -110,40 +104,23 @@ func TestSandboxCreate(t *testing.T) {
 	}
 }
 
-type uploads struct {
-	data []byte
-	id   string
-}
-
-func (u *uploads) UploadBlob(_ context.Context, r io.Reader, size int64, id string) (string, error) {
-	var err error
-	u.data, err = io.ReadAll(r)
-	u.id = id
-	if int64(len(u.data)) != size {
-		err = io.ErrUnexpectedEOF
+func TestSandboxSource(t *testing.T) {
+	t.Chdir(t.TempDir())
+	dir, err := os.Getwd()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile("fix.exs", []byte("IO.puts(1)"), 0o644))
+	require.NoError(t, os.Mkdir("empty", 0o755))
+	a := newApp(nil, io.Discard, io.Discard)
+	for from, want := range map[string]map[string]any{
+		"fix.exs": {"source": filepath.Join(dir, "fix.exs")},
+		"./empty": {"source": filepath.Join(dir, "empty")},
+		"empty":   {"apps": []any{"elixir"}},
+		"mix":     {"source": dir, "env": map[string]any{"MIX_ENV": "dev"}},
+	} {
+		_, config, err := (&sandboxFlags{from: from}).source(a)
+		require.NoError(t, err)
+		assert.Equal(t, want, config, from)
 	}
-	return id, err
-}
-
-func TestSandboxUpload(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "my project")
-	require.NoError(t, os.MkdirAll(dir, 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "fix.exs"), []byte("IO.puts(1)"), 0o644))
-	u := &uploads{}
-	var errOut bytes.Buffer
-	a := newApp(nil, io.Discard, &errOut)
-	a.uploads = u
-	id, err := a.upload(t.Context(), nil, filepath.Join(dir, "fix.exs"))
-	require.NoError(t, err)
-	sum := sha256.Sum256(u.data)
-	assert.Equal(t, "sha256:"+hex.EncodeToString(sum[:]), id)
-	assert.Empty(t, errOut.String(), "no progress but on a terminal")
-
-	f := &sandboxFlags{from: filepath.Join(dir, "fix.exs")}
-	from, _, config, err := f.source(a)
-	require.NoError(t, err)
-	assert.Equal(t, f.from, from)
-	assert.Equal(t, map[string]any{"kind": "exs", "main": "fix.exs"}, config)
 }
 
 // A template of the user's goes before one that is shipped.
@@ -151,16 +128,16 @@ func TestOwnTemplates(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "templates"), 0o755))
 	own := filepath.Join(dir, "templates", "empty.toml")
-	require.NoError(t, os.WriteFile(own, []byte("about = 'mine'\nrestart = 'temporary'\n[parameters]\nx = { about = 'what' }\n[config]\nkind = 'empty'\nargs = ['+P', '{{x}}']\n"), 0o600))
+	require.NoError(t, os.WriteFile(own, []byte("about = 'mine'\nrestart = 'temporary'\n[parameters]\nx = { about = 'what' }\n[config]\nargs = ['+P', '{{x}}']\n"), 0o600))
 	a := newApp(nil, io.Discard, io.Discard)
 	a.dataDir = dir
 	f := &sandboxFlags{from: "empty", set: []string{`x="{{x}}`}}
-	_, spec, config, err := f.source(a)
+	spec, config, err := f.source(a)
 	require.NoError(t, err)
 	assert.Equal(t, "temporary", spec.GetRestart())
 	assert.Equal(t, []any{"+P", `"{{x}}`}, config["args"])
 	f.set = nil
-	_, _, _, err = f.source(a)
+	_, _, err = f.source(a)
 	assert.ErrorContains(t, err, "x is missing (what)")
 	require.NoError(t, os.WriteFile(own, []byte("[config\n"), 0o600))
 	_, err = a.templates()

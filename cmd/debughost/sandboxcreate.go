@@ -2,62 +2,27 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/debughost/debughost/cmd/debughost/bundle"
 	"github.com/debughost/debughost/control"
 	controlpb "github.com/debughost/debughost/control/proto"
 )
-
-// uploader takes a bundle of a size and an id, sha256: and 64 hexadecimal digits, and
-// returns its id.
-type uploader interface {
-	UploadBlob(ctx context.Context, r io.Reader, size int64, id string) (string, error)
-}
-
-// bundleField is the key of a child's spec that has the bundle's id.
-const bundleField = protoreflect.Name("bundle")
-
-// bundleOf is the bundle that a spec names; empty: none.
-func bundleOf(s *controlpb.ChildSpec) string {
-	fields := s.ProtoReflect().Descriptor().Fields()
-	if f := fields.ByName(bundleField); f != nil {
-		return s.ProtoReflect().Get(f).String()
-	}
-	return ""
-}
-
-// setBundle has a spec name a bundle.
-func setBundle(s *controlpb.ChildSpec, id string) error {
-	f := s.ProtoReflect().Descriptor().Fields().ByName(bundleField)
-	if f == nil {
-		return errNoBundles
-	}
-	s.ProtoReflect().Set(f, protoreflect.ValueOfString(id))
-	return nil
-}
-
-var errNoBundles = &control.Error{Code: control.Failed, Cause: "this debughost takes no bundles", Hint: "--from empty needs none"}
 
 // sandboxFlags say what a sandbox is to be made of and how it is to run.
 type sandboxFlags struct {
 	specFlags            // those that a child has too
 	from, on, start, otp string
 	set, apps, args      []string
-	network              bool
 	wait, compile        time.Duration
 }
 
@@ -69,11 +34,10 @@ func (a *app) createSandboxCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME [--from DIR|FILE|TEMPLATE]",
 		Short: "Start a node of its own with your code in it",
-		Long: `Start a node of its own with your code in it: a directory with a Mix or a rebar3
-project or a release, an .exs or .erl file, or what a template says; without --from
-the template empty. What is packed goes to the member, but for _build, .git,
-node_modules, cover and .elixir_ls; it is compiled there, shut in, and the node is
-attached to as any other.
+		Long: `Start a node of its own with your code in it: the directory of a Mix project, an .exs
+or .erl file, or what a template says; without --from the template empty. The path has
+to be there on the member that runs it, which is any that has it unless --on says. It is
+copied and compiled there, within the limits, and the node is attached to as any other.
 
 The command returns when that is done. When it cannot be, the compiler's error is
 shown and nothing of the sandbox is left. The call is written to the audit log, with the
@@ -88,12 +52,12 @@ names of --env and without the values.`,
 			if err := checkWait(cmd, f.wait); err != nil {
 				return err
 			}
-			from, spec, err := f.sandboxSpec(a, cmd, args[0])
+			spec, err := f.sandboxSpec(a, cmd, args[0])
 			if err != nil {
 				return err
 			}
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *control.Client) error {
-				return a.createSandbox(ctx, c, spec, from, f.wait)
+				return a.createSandbox(ctx, c, spec, f.wait)
 			})
 		},
 	}
@@ -115,7 +79,6 @@ func (f *sandboxFlags) addSandbox(a *app, cmd *cobra.Command) {
 	fl.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for its environment and the compiler's, or NAME for the value that it has here; may be repeated")
 	fl.StringArrayVar(&f.args, "arg", nil, "argument for the emulator; may be repeated")
 	fl.StringArrayVar(&f.apps, "app", nil, "application to start, where no project says which; may be repeated")
-	fl.BoolVar(&f.network, "network", false, "let the compiler use the network, such as to fetch dependencies")
 	fl.DurationVar(&f.compile, "compile-timeout", 0, "when the compiler is stopped (default 5m)")
 	fl.StringArrayVar(&f.labels, "label", nil, "NAME=VALUE that the member has to have; may be repeated")
 	fl.StringVar(&f.restart, "restart", "permanent", "permanent: always; transient: when it ended abnormally; temporary: never")
@@ -125,16 +88,16 @@ func (f *sandboxFlags) addSandbox(a *app, cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname("from")
 }
 
-// sandboxSpec is what to start, and the path of what to pack for it; empty: nothing.
-func (f *sandboxFlags) sandboxSpec(a *app, cmd *cobra.Command, name string) (from string, spec *controlpb.ChildSpec, err error) {
-	from, spec, config, err := f.source(a)
+// sandboxSpec is what to start.
+func (f *sandboxFlags) sandboxSpec(a *app, cmd *cobra.Command, name string) (*controlpb.ChildSpec, error) {
+	spec, config, err := f.source(a)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	spec.Id, f.strategy = name, beamStrategy
 	spec.Strategy = beamStrategy
 	if err := f.over(cmd, spec); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	if spec.GetHandoff() == "" {
 		spec.Handoff = "none"
@@ -147,10 +110,10 @@ func (f *sandboxFlags) sandboxSpec(a *app, cmd *cobra.Command, name string) (fro
 		spec.Constraints["member"] = f.on
 	}
 	if err := f.overConfig(cmd, config, nil); err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	given := map[string]any{"start": f.start, "otp": f.otp, "apps": f.apps, "args": f.args, "network": f.network}
-	for flag, key := range map[string]string{"start": "start", "otp": "otp", "app": "apps", "arg": "args", "network": "network"} {
+	given := map[string]any{"start": f.start, "otp": f.otp, "apps": f.apps, "args": f.args}
+	for flag, key := range map[string]string{"start": "start", "otp": "otp", "app": "apps", "arg": "args"} {
 		if cmd.Flags().Changed(flag) {
 			config[key] = given[key]
 		}
@@ -160,10 +123,10 @@ func (f *sandboxFlags) sandboxSpec(a *app, cmd *cobra.Command, name string) (fro
 	}
 	text, err := json.Marshal(config)
 	if err != nil {
-		return "", nil, usagef("%s: config cannot be written as JSON: %v", cmd.Name(), err)
+		return nil, usagef("%s: config cannot be written as JSON: %v", cmd.Name(), err)
 	}
 	spec.Config = string(text)
-	return from, spec, nil
+	return spec, nil
 }
 
 func orDuration(d *durationpb.Duration, usual time.Duration) *durationpb.Duration {
@@ -174,48 +137,41 @@ func orDuration(d *durationpb.Duration, usual time.Duration) *durationpb.Duratio
 }
 
 // source is what --from names: a path, or else a template.
-func (f *sandboxFlags) source(a *app) (from string, spec *controlpb.ChildSpec, config map[string]any, err error) {
-	spec, config, from = &controlpb.ChildSpec{}, map[string]any{}, f.from
+func (f *sandboxFlags) source(a *app) (spec *controlpb.ChildSpec, config map[string]any, err error) {
+	spec, config = &controlpb.ChildSpec{}, map[string]any{}
+	from := f.from
 	if _, err := os.Stat(f.from); err != nil || !strings.ContainsAny(f.from, "./") { // a name alone is a template, if there is one
 		t, all, err := a.template(f.from)
 		switch {
 		case err != nil:
-			return "", nil, nil, err
+			return nil, nil, err
 		case t != nil:
 			given, err := pairs(f.set)
 			if err != nil {
-				return "", nil, nil, usagef("create: set %v", err)
+				return nil, nil, usagef("create: set %v", err)
 			}
 			var text []byte
 			if from, text, err = t.fill(given); err != nil {
-				return "", nil, nil, err
+				return nil, nil, err
 			}
 			if spec, config, err = parseSpec("template "+t.Name, text); err != nil {
-				return "", nil, nil, err
+				return nil, nil, err
 			}
 		default:
 			if _, err := os.Stat(f.from); err != nil {
-				return "", nil, nil, usagef("create: from %q: there is no such file or directory, and no such template: there are %s", f.from, strings.Join(all, ", "))
+				return nil, nil, usagef("create: from %q: there is no such file or directory, and no such template: there are %s", f.from, strings.Join(all, ", "))
 			}
 		}
 	} else if len(f.set) > 0 {
-		return "", nil, nil, usagef("create: --set is for templates, and %s is a path", f.from)
+		return nil, nil, usagef("create: --set is for templates, and %s is a path", f.from)
 	}
 	if from == "" {
-		return "", spec, config, nil
+		return spec, config, nil
 	}
-	what, err := bundle.Look(from)
-	if err != nil {
-		return "", nil, nil, usagef("create: from %v", err)
+	if config["source"], err = filepath.Abs(from); err != nil {
+		return nil, nil, fmt.Errorf("create: from %s: %w", from, err)
 	}
-	if kind, ok := config["kind"]; ok && kind != what.Kind {
-		return "", nil, nil, usagef("create: %s is of the kind %s, and the template is for %v", from, what.Kind, kind)
-	}
-	config["kind"] = what.Kind
-	if what.Main != "" {
-		config["main"] = what.Main
-	}
-	return from, spec, config, nil
+	return spec, config, nil
 }
 
 // template finds a template, nil for none, and the names of all.
@@ -233,16 +189,7 @@ func (a *app) template(name string) (*sandboxTemplate, []string, error) {
 
 // createSandbox starts a sandbox and shows it when it is attached to. Of one that does
 // not come to that, nothing is left.
-func (a *app) createSandbox(ctx context.Context, c *control.Client, spec *controlpb.ChildSpec, from string, wait time.Duration) error {
-	if from != "" {
-		id, err := a.upload(ctx, c, from)
-		if err == nil {
-			err = setBundle(spec, id)
-		}
-		if err != nil {
-			return err
-		}
-	}
+func (a *app) createSandbox(ctx context.Context, c *control.Client, spec *controlpb.ChildSpec, wait time.Duration) error {
 	starting, cancel := a.within(ctx, answerTime)
 	res, err := c.Children.StartChild(starting, &controlpb.StartChildRequest{Spec: spec})
 	cancel()
@@ -258,50 +205,6 @@ func (a *app) createSandbox(ctx context.Context, c *control.Client, spec *contro
 		return err
 	}
 	return a.showSandbox(ctx, c, spec.GetId())
-}
-
-// upload packs what is at a path and gives it to the member.
-func (a *app) upload(ctx context.Context, c *control.Client, path string) (id string, err error) {
-	up := a.uploads
-	if up == nil {
-		var ok bool
-		if up, ok = any(c).(uploader); !ok {
-			return "", errNoBundles
-		}
-	}
-	f, err := os.CreateTemp("", "debughost-bundle-*")
-	if err != nil {
-		return "", fmt.Errorf("pack %s: %w", path, err)
-	}
-	defer func() {
-		f.Close()
-		os.Remove(f.Name())
-	}()
-	sum := sha256.New()
-	err = bundle.Pack(io.MultiWriter(f, sum), path, a.packing())
-	a.overwrite("")
-	if err != nil {
-		return "", err
-	}
-	size, err := f.Seek(0, io.SeekCurrent)
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		return "", fmt.Errorf("pack %s: %w", path, err)
-	}
-	return up.UploadBlob(ctx, f, size, "sha256:"+hex.EncodeToString(sum.Sum(nil)))
-}
-
-// packing tells on a terminal how far it is.
-func (a *app) packing() func(int, int64) {
-	last := a.now()
-	return func(entries int, n int64) {
-		if a.errTTY && a.now().Sub(last) > 200*time.Millisecond {
-			last = a.now()
-			a.overwrite(fmt.Sprintf("packing: %d files, %s", entries, size(uint64(n))))
-		}
-	}
 }
 
 // overwrite shows a line on a terminal until the next; an empty one is none.

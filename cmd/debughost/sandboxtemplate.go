@@ -26,7 +26,7 @@ var shipped embed.FS
 type sandboxTemplate struct {
 	Name       string                       `toml:"-"`
 	About      string                       `toml:"about"`
-	From       string                       `toml:"from"` // what is packed; empty: nothing
+	From       string                       `toml:"from"` // the source; empty: none
 	Parameters map[string]templateParameter `toml:"parameters"`
 	Spec       map[string]any               `toml:"-"` // the other keys: those of a child's spec file
 	Shipped    bool                         `toml:"-"`
@@ -93,7 +93,7 @@ func readTemplate(dir fs.FS, file string) (t sandboxTemplate, err error) {
 	return t, err
 }
 
-// fill returns the template with its parameters put in: what to pack, and the spec
+// fill returns the template with its parameters put in: the source, and the spec
 // file.
 func (t *sandboxTemplate) fill(given map[string]string) (from string, spec []byte, err error) {
 	var pairs []string
@@ -161,7 +161,7 @@ func (a *app) sandboxTemplatesCommand() *cobra.Command {
 		Short: "Show the templates that sandboxes can be made from",
 		Long: `Show the templates that come along, and your own: TOML files in the directory
 templates of the data directory, each with the keys of a child's spec file and with
-about, from (what is packed) and parameters, whose {{NAME}} in texts --set replaces.`,
+about, from (the source) and parameters, whose {{NAME}} in texts --set replaces.`,
 		Example: `  debughost sandbox templates
   debughost sandbox create scratch --from empty --set app=inets`,
 		Args: exactArgs(),

@@ -24,13 +24,19 @@ func TestChildrenAreTargets(t *testing.T) {
 			h := newHome(t, rig.TempDir(t), fmt.Sprintf("[targets]\ninclude = [\"nobody\"]\ngone_after = \"1ms\"\n[sandbox.beam]\npath = %q\n",
 				filepath.Join(erltest.Dir(), otp, "bin")+":"+os.Getenv("PATH")))
 			dir := t.TempDir()
-			script, spec := filepath.Join(dir, "shop.exs"), filepath.Join(dir, "spec.toml")
+			script := filepath.Join(dir, "shop.exs")
+			require.NoError(t, os.WriteFile(script, []byte("raise \"sold out\"\n"), 0o600))
+			_, stderr := h.Exit(t, 1, "sandbox", "create", "shop", "--from", script)
+			require.Contains(t, stderr, "(RuntimeError) sold out")
+			list, _ := h.Exit(t, 0, "sandbox", "list", "-o", "json")
+			require.NotContains(t, list, "shop", "nothing is left of one that failed")
+
 			require.NoError(t, os.WriteFile(script, []byte("{:ok, _} = Agent.start(fn -> 40 end, name: Stock)\n"), 0o600))
-			require.NoError(t, os.WriteFile(spec, fmt.Appendf(nil, "strategy = \"beam\"\nmax_restarts = 5\n[config]\nsource = %q\n", script), 0o600))
-			h.Exit(t, 0, "child", "start", "shop", "-f", spec, "--wait", "1m")
+			show, _ := h.Exit(t, 0, "sandbox", "create", "shop", "--from", script)
 			first := h.attached(t, otp, "")
+			require.Contains(t, show, first)
 			const next = "Agent.get_and_update(Stock, &{&1, &1 + 1})"
-			out, _ := h.Exit(t, 0, "eval", first, next)
+			out, _ := h.Exit(t, 0, "sandbox", "exec", "shop", next)
 			require.Equal(t, "40\n", out)
 
 			// It dies, and the next one is another target.
@@ -47,7 +53,10 @@ func TestChildrenAreTargets(t *testing.T) {
 			out, _ = h.Exit(t, 0, "eval", second, next)
 			require.Equal(t, "41\n", out)
 
-			h.Exit(t, 0, "child", "stop", "shop")
+			ranked, _ := h.Exit(t, 0, "ps", "shop", "--limit", "1")
+			require.Contains(t, ranked, second, "its name stands for its node")
+
+			h.Exit(t, 0, "sandbox", "destroy", "shop")
 			h.Eventually(t, func() error {
 				if rows := h.targets(t); len(rows) > 0 {
 					return fmt.Errorf("still there: %v", rows)
