@@ -214,14 +214,17 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
+	switch {
+	case !info.Mode().IsRegular():
 		return fmt.Errorf("%s is not a file", from)
+	case info.Size() > maxSource:
+		return fmt.Errorf("%s has more than %d MB", from, maxSource>>20)
 	}
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600|info.Mode().Perm()&0o100)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, io.LimitReader(in, maxSource))
+	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Close())
 }
 

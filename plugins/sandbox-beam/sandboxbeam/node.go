@@ -28,7 +28,6 @@ var bootBeam []byte
 
 // The files of a node in its home.
 const (
-	nodeFile   = "node"   // its name
 	cookieFile = "cookie" // its cookie
 	specFile   = "spec"   // what its boot module is to do
 	portFile   = "port"   // where it listens; it writes that
@@ -49,43 +48,43 @@ var appSyntax = regexp.MustCompile(`^[a-z][a-zA-Z0-9_@]*$`)
 func (s *Strategy) home(id string) string { return keeper.Home(filepath.Join(s.dir, nodesDir), id) }
 
 // create starts a node and returns when it is up. Of one that fails nothing is left.
-func (s *Strategy) create(ctx context.Context, spec sdk.SandboxSpec, n Node) (token string, err error) {
+func (s *Strategy) create(ctx context.Context, spec sdk.SandboxSpec, n Node) (h handle, err error) {
 	for _, app := range n.Apps {
 		if !appSyntax.MatchString(app) {
-			return "", sdk.Invalid("apps", fmt.Sprintf("%q is not an application's name", app))
+			return h, sdk.Invalid("apps", fmt.Sprintf("%q is not an application's name", app))
 		}
 	}
 	what, err := kindOf(n.Source)
 	if err != nil {
-		return "", err
+		return h, err
 	}
 	sys, err := s.system(ctx, n.OTP)
 	if err != nil {
-		return "", err
+		return h, err
 	}
 	if sys.elixir == "" && (what == script || what == mix) {
-		return "", sdk.WithHint(fmt.Errorf("%s needs Elixir, and there is none beside %s", n.Source, filepath.Join(sys.bin, "erl")), "install it there, or name another directory in otp of the section of "+Name)
+		return h, sdk.WithHint(fmt.Errorf("%s needs Elixir, and there is none beside %s", n.Source, filepath.Join(sys.bin, "erl")), "install it there, or name another directory in otp of the section of "+Name)
 	}
 	stage, err := s.stage()
 	if err != nil {
-		return "", err
+		return h, err
 	}
 	defer os.RemoveAll(stage)
-	name, err := s.furnish(ctx, stage, spec, n, what, sys)
+	h.Node, err = s.furnish(ctx, stage, spec, n, what, sys)
 	if err != nil {
-		return "", err
+		return h, err
 	}
-	k, err := s.command(stage, spec, n, sys, name)
+	k, err := s.command(stage, spec, n, sys, h.Node)
 	if err != nil {
-		return "", err
+		return h, err
 	}
-	if token, err = s.nodes.Create(ctx, k); err != nil {
-		return "", err
+	if h.Token, err = s.nodes.Create(ctx, k); err != nil {
+		return h, err
 	}
 	if err := s.ready(ctx, spec.ID); err != nil {
-		return "", errors.Join(err, s.nodes.Destroy(context.WithoutCancel(ctx), spec.ID))
+		return h, errors.Join(err, s.nodes.Destroy(context.WithoutCancel(ctx), spec.ID))
 	}
-	return token, nil
+	return h, nil
 }
 
 // furnish puts into a directory what is to be in the node's home.
@@ -128,7 +127,7 @@ func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec
 		return "", err
 	}
 	for file, data := range map[string][]byte{
-		nodeFile: []byte(name), cookieFile: []byte(hex.EncodeToString(cookie)), specFile: []byte(text),
+		cookieFile: []byte(hex.EncodeToString(cookie)), specFile: []byte(text),
 		filepath.Join(bootDir, "debughost_sandbox.beam"): bootBeam,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, file), data, 0o600); err != nil {

@@ -23,7 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
@@ -74,6 +74,7 @@ type Strategy struct {
 	making  singleflight.Group
 	mu      sync.Mutex
 	systems map[string]*system // by directory of erl
+	names   map[string]string  // of nodes, by sandbox; the node has no say in it
 }
 
 var (
@@ -83,7 +84,7 @@ var (
 
 // New returns the strategy with its defaults.
 func New(version string) sdk.Strategy {
-	return &Strategy{version: version, systems: map[string]*system{}, config: Config{
+	return &Strategy{version: version, systems: map[string]*system{}, names: map[string]string{}, config: Config{
 		CacheSize: 2 << 30, LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto",
 	}}
 }
@@ -147,6 +148,7 @@ func (s *Strategy) Close() error {
 // handle is what the host keeps.
 type handle struct {
 	Token string `json:"token"`
+	Node  string `json:"node"`
 }
 
 // Create implements sdk.Sandbox.
@@ -155,12 +157,20 @@ func (s *Strategy) Create(ctx context.Context, spec sdk.SandboxSpec) (sdk.Sandbo
 	if err := sdk.DecodeConfig(spec.Config, &n); err != nil {
 		return sdk.SandboxHandle{}, fmt.Errorf("create %.140s: %w", spec.ID, err)
 	}
-	token, err := s.create(ctx, spec, n)
+	h, err := s.create(ctx, spec, n)
 	if err != nil {
 		return sdk.SandboxHandle{}, fmt.Errorf("create %.140s: %w", spec.ID, err)
 	}
-	state, err := json.Marshal(handle{token})
+	s.name(spec.ID, h.Node)
+	state, err := json.Marshal(h)
 	return sdk.SandboxHandle{ID: spec.ID, State: state}, err
+}
+
+// name notes what a sandbox's node is called.
+func (s *Strategy) name(id, node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names[id] = node
 }
 
 // Inspect implements sdk.Sandbox.
@@ -173,23 +183,27 @@ func (s *Strategy) Inspect(ctx context.Context, id string) (sdk.SandboxStatus, e
 		ID: id, State: st.State, OSPid: st.OSPid, Started: st.Started, Exit: st.Exit, Memory: st.Memory, Enforced: st.Enforced,
 	}
 	if st.Exit == nil {
+		s.mu.Lock()
+		name := s.names[id]
+		s.mu.Unlock()
 		home := s.home(id)
-		name, port := readWord(filepath.Join(home, nodeFile)), readWord(filepath.Join(home, portFile))
-		if _, err := os.Lstat(filepath.Join(home, readyFile)); err == nil && name != "" && port != "" {
-			status.Node, status.Addr, status.CookieFile = name, "127.0.0.1:"+port, filepath.Join(home, cookieFile)
+		port := readPort(filepath.Join(home, portFile))
+		if _, err := os.Lstat(filepath.Join(home, readyFile)); err == nil && name != "" && port != 0 {
+			status.Node, status.Addr, status.CookieFile = name, fmt.Sprint("127.0.0.1:", port), filepath.Join(home, cookieFile)
 		}
 	}
 	return status, nil
 }
 
-// readWord is what a small file has; empty without one. The node may write to it.
-func readWord(file string) string {
+// readPort is the port that a node has written to a file of its own; 0: none.
+func readPort(file string) uint16 {
 	info, err := os.Lstat(file)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > 1024 {
-		return ""
+	if err != nil || !info.Mode().IsRegular() || info.Size() > 8 {
+		return 0
 	}
 	text, _ := os.ReadFile(file)
-	return strings.TrimSpace(string(text))
+	port, _ := strconv.ParseUint(string(text), 10, 16)
+	return uint16(port)
 }
 
 // Wait implements sdk.Sandbox.
@@ -204,7 +218,13 @@ func (s *Strategy) Stop(ctx context.Context, id string, timeout time.Duration) e
 
 // Destroy implements sdk.Sandbox.
 func (s *Strategy) Destroy(ctx context.Context, id string) error {
-	return s.nodes.Destroy(ctx, id)
+	err := s.nodes.Destroy(ctx, id)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.names, id)
+	}
+	return err
 }
 
 // Recover implements sdk.Sandbox.
@@ -213,7 +233,11 @@ func (s *Strategy) Recover(ctx context.Context, h sdk.SandboxHandle) error {
 	if err := json.Unmarshal(h.State, &state); err != nil {
 		return fmt.Errorf("recover %.140s: %w: its handle is none of this plugin's", h.ID, sdk.ErrNotFound)
 	}
-	return s.nodes.Recover(ctx, h.ID, state.Token)
+	err := s.nodes.Recover(ctx, h.ID, state.Token)
+	if err == nil {
+		s.name(h.ID, state.Node)
+	}
+	return err
 }
 
 // Logs implements sdk.Sandbox.

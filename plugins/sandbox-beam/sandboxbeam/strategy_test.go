@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 const patienceOfTests = 60 * time.Second
 
 // strategy is one that knows all releases, with a directory of its own.
-func strategy(t *testing.T, dir string) *Strategy {
+func strategy(t testing.TB, dir string) *Strategy {
 	t.Helper()
 	s := New("1").(*Strategy)
 	s.config.OTP = map[string]string{}
@@ -91,7 +91,7 @@ func (s *Strategy) call(t *testing.T, id, module, function string, args ...etf.T
 	return etf.Format(got, etf.PrintOptions{})
 }
 
-func write(t *testing.T, path, text string) string {
+func write(t testing.TB, path, text string) string {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
@@ -129,7 +129,9 @@ func TestScript(t *testing.T) {
 			require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 			argv, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", st.OSPid))
 			require.NoError(t, err)
-			require.NotContains(t, string(argv), readWord(st.CookieFile))
+			cookie, err := os.ReadFile(st.CookieFile)
+			require.NoError(t, err)
+			require.NotContains(t, string(argv), string(cookie))
 			require.Contains(t, s.tail(t.Context(), s.nodes, "one.x", 10), "counting, HOME is "+s.home("one.x"))
 
 			again := strategy(t, s.dir)
@@ -141,6 +143,12 @@ func TestScript(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, st.Node, taken.Node)
 			require.Equal(t, st.Addr, taken.Addr)
+
+			// What it writes into its own files makes nobody of it.
+			write(t, filepath.Join(again.home("one.x"), portFile), "22\n@db1")
+			odd, err := again.Inspect(t.Context(), "one.x")
+			require.NoError(t, err)
+			require.Empty(t, odd.Node)
 
 			require.NoError(t, again.Stop(t.Context(), "one.x", patienceOfTests))
 			ended, err := again.Inspect(t.Context(), "one.x")
@@ -197,7 +205,7 @@ func TestModule(t *testing.T) {
 }
 
 // project writes a Mix project, in a directory with a name that is hard on shells.
-func project(t *testing.T, lib string) string {
+func project(t testing.TB, lib string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "my 'shop' \"1\"")
 	write(t, filepath.Join(dir, "mix.exs"), `defmodule Shop.MixProject do

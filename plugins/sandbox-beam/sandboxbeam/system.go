@@ -51,15 +51,24 @@ func (s *Strategy) system(ctx context.Context, name string) (*system, error) {
 		}
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sys := s.systems[bin]; sys != nil {
-		return sys, nil
+	known := s.systems[bin]
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
 	}
-	sys, err := probe(ctx, bin)
-	if err == nil {
-		s.systems[bin] = sys
+	sys, err, _ := s.making.Do(bin, func() (any, error) {
+		sys, err := probe(ctx, bin)
+		if err == nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.systems[bin] = sys
+		}
+		return sys, err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return sys, err
+	return sys.(*system), nil
 }
 
 // probe asks a directory's programs what they are.
