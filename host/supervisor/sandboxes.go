@@ -148,7 +148,9 @@ func (s *Supervisor) wait(a action, h sdk.SandboxHandle, st sdk.SandboxStatus) {
 	}
 	s.waits[a.id] = w
 	s.mu.Unlock()
-	s.tasks.Go(func() { s.follow(ctx, a, w, st) })
+	if st.Node != "" || st.State != sdk.SandboxRunning {
+		s.tasks.Go(func() { s.follow(ctx, a, w, st) })
+	}
 	s.tasks.Go(func() {
 		defer s.waited(a.id, w)
 		for ctx.Err() == nil && s.lives(a.id, a.op) {
@@ -237,6 +239,7 @@ func (s *Supervisor) follow(ctx context.Context, a action, w *wait, st sdk.Sandb
 	defer s.tell(w, NodeAt{})
 	again := time.NewTicker(followEvery)
 	defer again.Stop()
+	known := st.Node
 	for {
 		if st.State != "" {
 			n := NodeAt{Child: a.id, Node: st.Node, Addr: st.Addr, CookieFile: st.CookieFile}
@@ -244,7 +247,10 @@ func (s *Supervisor) follow(ctx context.Context, a action, w *wait, st sdk.Sandb
 				n = NodeAt{}
 			}
 			s.tell(w, n)
-			s.do(func(c *core, now instant) { c.seen(now, a.id, a.op, st) })
+			if st.Node != known {
+				known = st.Node
+				s.do(func(c *core, now instant) { c.seen(now, a.id, a.op, st) })
+			}
 			if n == (NodeAt{}) && st.State != sdk.SandboxStarting {
 				return
 			}
