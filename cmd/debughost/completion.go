@@ -45,6 +45,11 @@ func (a *app) completeNodes(most int) completer {
 				if strings.HasPrefix(t.GetNode(), prefix) && !given[t.GetNode()] {
 					out = append(out, cobra.CompletionWithDesc(sane(t.GetNode()), sane(t.GetState())))
 				}
+				for _, topology := range t.GetTopologies() {
+					if name, ok := strings.CutPrefix(topology, sandboxTopology); ok && strings.HasPrefix(name, prefix) && !given[name] {
+						out = append(out, cobra.CompletionWithDesc(sane(name), "sandbox"))
+					}
+				}
 			}
 			return err
 		})

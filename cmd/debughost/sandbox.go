@@ -21,6 +21,9 @@ import (
 // beamStrategy is the strategy of the children that are sandboxes here.
 const beamStrategy = "beam"
 
+// sandboxTopology begins what names the target that is a sandbox; its name follows.
+const sandboxTopology = "sandbox:"
+
 // sandboxJSON is a sandbox in JSON; its keys are a contract.
 type sandboxJSON struct {
 	Name      string            `json:"name"`
@@ -295,6 +298,9 @@ func (a *app) sandboxShellCommand() *cobra.Command {
 	return a.onSandbox(a.remshCommand(), "remsh NAME", "Open the shell of a sandbox: IEx or Erlang's", `  debughost sandbox remsh shop`)
 }
 
+// stopTime covers the time that a sandbox has to end by itself, and the kill.
+const stopTime = 20 * time.Second
+
 func (a *app) stopSandboxCommand() *cobra.Command {
 	return a.sandboxCommandOf(cobra.Command{
 		Use: "stop NAME", Short: "End a sandbox, and keep what it is made of",
@@ -302,15 +308,21 @@ func (a *app) stopSandboxCommand() *cobra.Command {
 again. The call is written to the audit log.`,
 		Example: `  debughost sandbox stop shop`,
 	}, func(ctx context.Context, c *control.Client, name string) error {
-		ctx, cancel := a.within(ctx, answerTime)
+		ctx, cancel := a.within(ctx, stopTime+grace)
 		defer cancel()
 		res, err := c.Children.StopChild(ctx, &controlpb.StopChildRequest{Id: name})
 		if err != nil {
 			return err
 		}
-		_, err = c.Children.WaitChild(ctx, &controlpb.WaitChildRequest{
-			Id: name, Epoch: res.GetChild().GetEpoch(), Timeout: durationpb.New(answerTime), States: []string{"stopped", "exited"},
+		done, err := c.Children.WaitChild(ctx, &controlpb.WaitChildRequest{
+			Id: name, Epoch: res.GetChild().GetEpoch(), Timeout: durationpb.New(stopTime), States: []string{"stopped", "exited", "failed"},
 		})
+		if err == nil && !done.GetReached() {
+			err = &control.Error{
+				Code: control.Timeout, Cause: fmt.Sprintf("stop sandbox %s: it is %s after %v", name, done.GetChild().GetState(), stopTime),
+				Hint: "`debughost sandbox show " + name + "` tells its history",
+			}
+		}
 		return err
 	})
 }

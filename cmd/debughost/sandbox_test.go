@@ -140,6 +140,9 @@ func TestOwnTemplates(t *testing.T) {
 	_, _, err = f.source(a)
 	assert.ErrorContains(t, err, "x is missing (what)")
 	require.NoError(t, os.WriteFile(own, []byte("[config\n"), 0o600))
-	_, err = a.templates()
+	_, _, err = f.source(a)
 	assert.ErrorContains(t, err, own)
+	f.from, f.set = "mix", nil
+	_, _, err = f.source(a)
+	assert.NoError(t, err, "one that is broken does not break the others")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,8 +47,9 @@ names of --env and without the values.`,
   debughost sandbox create try --from fix.exs --otp 27
   debughost sandbox create scratch --on db2
   debughost sandbox create shop --from mix --set dir=./shop --set env=test`,
-		Args:        exactArgs("NAME"),
-		Annotations: map[string]string{noCSV: "yes"},
+		Args:              exactArgs("NAME"),
+		Annotations:       map[string]string{noCSV: "yes"},
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkWait(cmd, f.wait); err != nil {
 				return err
@@ -85,7 +87,14 @@ func (f *sandboxFlags) addSandbox(a *app, cmd *cobra.Command) {
 	fl.DurationVar(&f.wait, "wait", usualSandboxWait, "wait so long for it to run and to be attached to")
 	complete(cmd, "restart", "permanent", "transient", "temporary")
 	_ = cmd.RegisterFlagCompletionFunc("on", forFlag(a.completeMembers))
-	_ = cmd.MarkFlagDirname("from")
+	_ = cmd.RegisterFlagCompletionFunc("from", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		all, _ := a.templates()
+		var out []cobra.Completion
+		for _, t := range all {
+			out = append(out, cobra.CompletionWithDesc(sane(t.Name), sane(t.About)))
+		}
+		return out, cobra.ShellCompDirectiveDefault // and files
+	})
 }
 
 // sandboxSpec is what to start.
@@ -118,8 +127,14 @@ func (f *sandboxFlags) sandboxSpec(a *app, cmd *cobra.Command, name string) (*co
 			config[key] = given[key]
 		}
 	}
-	if f.compile > 0 {
+	if cmd.Flags().Changed("compile-timeout") {
+		if f.compile < time.Second {
+			return nil, usagef("%s: compile-timeout %v is less than a second", cmd.Name(), f.compile)
+		}
 		config["compile_timeout"] = f.compile.String()
+		if !cmd.Flags().Changed("wait") {
+			f.wait = max(f.wait, f.compile+time.Minute)
+		}
 	}
 	text, err := json.Marshal(config)
 	if err != nil {
@@ -158,8 +173,11 @@ func (f *sandboxFlags) source(a *app) (spec *controlpb.ChildSpec, config map[str
 				return nil, nil, err
 			}
 		default:
-			if _, err := os.Stat(f.from); err != nil {
+			if _, err := os.Stat(f.from); err != nil && !filepath.IsAbs(f.from) { // an absolute one may be another member's
 				return nil, nil, usagef("create: from %q: there is no such file or directory, and no such template: there are %s", f.from, strings.Join(all, ", "))
+			}
+			if len(f.set) > 0 {
+				return nil, nil, usagef("create: --set is for templates, and %s is a path", f.from)
 			}
 		}
 	} else if len(f.set) > 0 {
@@ -182,7 +200,7 @@ func (a *app) template(name string) (*sandboxTemplate, []string, error) {
 		names = append(names, t.Name)
 	}
 	if i := slices.Index(names, name); i >= 0 {
-		return &all[i], names, err
+		return &all[i], names, cmp.Or(err, all[i].Err)
 	}
 	return nil, names, err
 }
@@ -192,8 +210,12 @@ func (a *app) template(name string) (*sandboxTemplate, []string, error) {
 func (a *app) createSandbox(ctx context.Context, c *control.Client, spec *controlpb.ChildSpec, wait time.Duration) error {
 	starting, cancel := a.within(ctx, answerTime)
 	res, err := c.Children.StartChild(starting, &controlpb.StartChildRequest{Spec: spec})
+	late := starting.Err() != nil
 	cancel()
 	if err != nil {
+		if late {
+			a.note("sandbox %s may have been started; `debughost sandbox destroy` removes it", sane(spec.GetId()))
+		}
 		return err
 	}
 	if err := a.awaitSandbox(ctx, c, res.GetChild(), wait); err != nil {
@@ -277,7 +299,10 @@ func startError(res *controlpb.GetChildResponse) error {
 			if e.GetWhat() == "exited" {
 				text = "it ended: " + text
 			}
-			return &control.Error{Code: control.Failed, Cause: fmt.Sprintf("create sandbox %s: %s", c.GetId(), text)}
+			return &control.Error{
+				Code: control.Failed, Cause: fmt.Sprintf("create sandbox %s: %s", c.GetId(), text),
+				Hint: "nothing of it is left; `debughost child start` with the strategy beam keeps one that fails, with its log",
+			}
 		}
 	}
 	if slices.Contains([]string{"exited", "failed", "stopped"}, c.GetState()) {

@@ -30,6 +30,7 @@ type sandboxTemplate struct {
 	Parameters map[string]templateParameter `toml:"parameters"`
 	Spec       map[string]any               `toml:"-"` // the other keys: those of a child's spec file
 	Shipped    bool                         `toml:"-"`
+	Err        error                        `toml:"-"` // it cannot be read
 }
 
 type templateParameter struct {
@@ -53,10 +54,11 @@ func (a *app) templates() ([]sandboxTemplate, error) {
 		}
 		for _, file := range files {
 			t, err := readTemplate(dir, file)
-			if err != nil {
-				return fmt.Errorf("read template %s: %w", filepath.Join(where, file), err)
+			if err != nil { // which matters to who wants this one
+				t = sandboxTemplate{Err: fmt.Errorf("read template %s: %w", filepath.Join(where, file), err)}
+				t.About = t.Err.Error()
 			}
-			t.Shipped = !own
+			t.Name, t.Shipped = strings.TrimSuffix(filepath.Base(file), ".toml"), !own
 			byName[t.Name] = t
 		}
 		return nil
@@ -89,7 +91,6 @@ func readTemplate(dir fs.FS, file string) (t sandboxTemplate, err error) {
 	for _, key := range []string{"about", "from", "parameters"} {
 		delete(t.Spec, key)
 	}
-	t.Name = strings.TrimSuffix(filepath.Base(file), ".toml")
 	return t, err
 }
 

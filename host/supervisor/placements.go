@@ -1,11 +1,11 @@
 package supervisor
 
 import (
-	"maps"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"

@@ -148,7 +148,7 @@ func (s *Supervisor) wait(a action, h sdk.SandboxHandle, st sdk.SandboxStatus) {
 	}
 	s.waits[a.id] = w
 	s.mu.Unlock()
-	if st.Node != "" || st.State != sdk.SandboxRunning {
+	if st.Node != "" || a.run.Node != "" || st.State != sdk.SandboxRunning {
 		s.tasks.Go(func() { s.follow(ctx, a, w, st) })
 	}
 	s.tasks.Go(func() {
@@ -240,6 +240,7 @@ func (s *Supervisor) follow(ctx context.Context, a action, w *wait, st sdk.Sandb
 	again := time.NewTicker(followEvery)
 	defer again.Stop()
 	known := st.Node
+	was := a.run.Node != "" || st.Node != "" // it is a node, whatever is said of it now
 	for {
 		if st.State != "" {
 			n := NodeAt{Child: a.id, Node: st.Node, Addr: st.Addr, CookieFile: st.CookieFile}
@@ -251,7 +252,8 @@ func (s *Supervisor) follow(ctx context.Context, a action, w *wait, st sdk.Sandb
 				known = st.Node
 				s.do(func(c *core, now instant) { c.seen(now, a.id, a.op, st) })
 			}
-			if n == (NodeAt{}) && st.State != sdk.SandboxStarting {
+			was = was || n != (NodeAt{})
+			if n == (NodeAt{}) && (st.State == sdk.SandboxExited || !was && st.State != sdk.SandboxStarting) {
 				return
 			}
 		}
@@ -261,8 +263,11 @@ func (s *Supervisor) follow(ctx context.Context, a action, w *wait, st sdk.Sandb
 		case <-again.C:
 		}
 		st = sdk.SandboxStatus{} // one that cannot be asked is where it was
-		_ = s.with(a.run.Strategy, inspectTime, func(ctx context.Context, sb sdk.Sandbox) (err error) {
-			st, err = sb.Inspect(ctx, a.id)
+		_ = s.with(a.run.Strategy, inspectTime, func(asking context.Context, sb sdk.Sandbox) (err error) {
+			asking, end := context.WithCancel(asking)
+			defer end()
+			defer context.AfterFunc(ctx, end)()
+			st, err = sb.Inspect(asking, a.id)
 			if err != nil || !s.lives(a.id, a.op) { // what was seen may be the next run
 				st = sdk.SandboxStatus{}
 			}

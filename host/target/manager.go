@@ -149,7 +149,11 @@ func (m *Manager) reconcile() (fresh, changed []*target, news []events.Event) {
 	}
 	named := map[string]*naming{}
 	for _, f := range m.boxes {
-		if f.Sandbox != "" && f.Node != m.cfg.Node.Name() {
+		if f.Sandbox == "" || f.Node == m.cfg.Node.Name() {
+			continue
+		}
+		// Of two with one name it is the one that is the target already.
+		if t := m.targets[f.Node]; named[f.Node] == nil || t != nil && t.sandbox() == f.Sandbox {
 			named[f.Node] = &naming{found: f, topologies: []string{SandboxTopology + f.Sandbox}}
 		}
 	}

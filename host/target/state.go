@@ -80,6 +80,11 @@ func newTarget(m *Manager, f Found, topologies []string) *target {
 // changed tells whether there is anything to report.
 func (t *target) name(f Found, topologies []string) (changed bool) {
 	t.mu.Lock()
+	if t.found.Sandbox != f.Sandbox || t.found.CookieFile != f.CookieFile { // another node of the same name
+		t.endLocked() // and the next target is that one
+		t.mu.Unlock()
+		return false
+	}
 	news := t.found != f || !t.dropped.IsZero()
 	changed = news || !slices.Equal(t.topologies, topologies)
 	t.found, t.topologies, t.dropped, t.forgotten = f, topologies, time.Time{}, time.Time{}

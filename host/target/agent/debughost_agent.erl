@@ -601,12 +601,13 @@ iterate(Iter, Fun, Acc, _, Share, T0) ->
 %% at T0, and rests for as long as the share asks for once that is a millisecond.
 yield(T0, Share) ->
     charge(),
-    case erlang:convert_time_unit(erlang:monotonic_time() - T0, native, millisecond) of
-        Worked when Share < 100, Worked > 0 ->
-            receive after Worked * (100 - Share) div Share -> ok end,
+    modest(),
+    Worked = erlang:convert_time_unit(erlang:monotonic_time() - T0, native, microsecond),
+    case Worked * (100 - Share) div (Share * 1000) of
+        Rest when Rest > 0 ->
+            receive after Rest -> ok end,
             erlang:monotonic_time();
         _ ->
-            modest(),
             erlang:yield(),
             T0
     end.

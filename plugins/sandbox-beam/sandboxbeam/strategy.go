@@ -20,11 +20,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -197,11 +199,18 @@ func (s *Strategy) Inspect(ctx context.Context, id string) (sdk.SandboxStatus, e
 
 // readPort is the port that a node has written to a file of its own; 0: none.
 func readPort(file string) uint16 {
-	info, err := os.Lstat(file)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > 8 {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
 		return 0
 	}
-	text, _ := os.ReadFile(file)
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return 0
+	}
+	text, err := io.ReadAll(io.LimitReader(f, 8))
+	if err != nil {
+		return 0
+	}
 	port, _ := strconv.ParseUint(string(text), 10, 16)
 	return uint16(port)
 }
