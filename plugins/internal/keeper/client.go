@@ -24,6 +24,9 @@ type Options struct {
 	Log func(warn bool, id, text string)
 	// Idle is how long a keeper stays that has nothing to keep; default 30 s.
 	Idle time.Duration
+	// PluginOnly has commands be orphans when this client is gone, though its host may
+	// not be.
+	PluginOnly bool
 	// NoNamespace, NoCgroup and NoTrace do without what the system may allow.
 	NoNamespace, NoCgroup, NoTrace bool
 }
@@ -125,6 +128,11 @@ func (c *Client) Create(ctx context.Context, spec Spec) (token string, err error
 		if attempt < 2 && (errors.Is(err, errLost) || errors.Is(err, errEnding)) && ctx.Err() == nil {
 			if errors.Is(err, errLost) && c.box(spec.ID) == nil {
 				_, _ = c.ask(ctx, request{Op: opDestroy, ID: spec.ID})
+			}
+			if spec.Home != "" {
+				if _, moved := os.Lstat(spec.Home); moved != nil {
+					break // with what it was to begin with
+				}
 			}
 			continue
 		}

@@ -4,7 +4,9 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -57,7 +59,7 @@ func StateDir(ctx context.Context, plugin string) (string, error) {
 func temporary(plugin string) (string, error) {
 	base := filepath.Join(os.TempDir(), "debughost-"+strconv.Itoa(os.Geteuid()))
 	dir := filepath.Join(base, plugin)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.Mkdir(base, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("make state directory: %w", err)
 	}
 	info, err := os.Lstat(base)
@@ -66,6 +68,9 @@ func temporary(plugin string) (string, error) {
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(owner.Uid) != os.Geteuid() || info.Mode().Perm() != 0o700 {
 		return "", sdk.WithHint(fmt.Errorf("use state directory: %s is not a directory of this user's with mode 0700", base), "remove it")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("make state directory: %w", err)
 	}
 	return dir, nil
 }

@@ -186,14 +186,18 @@ func (c *Client) dial(ctx context.Context) (*session, error) {
 // greet sends the first request, with the host's descriptor.
 func (s *session) greet() (<-chan message, error) {
 	s.next++
-	host := os.Getppid()
+	host, fd := os.Getppid(), -1
+	if s.c.o.PluginOnly {
+		host = 0
+	} else {
+		fd = hostFD(host)
+	}
 	line, err := encode(request{N: s.next, Op: opHello, Host: host, Version: protocol})
 	if err != nil {
 		return nil, err
 	}
 	answer := make(chan message, 1)
 	s.pending[s.next] = answer
-	fd := hostFD(host)
 	defer func() {
 		if fd >= 0 {
 			_ = syscall.Close(fd)

@@ -3,6 +3,7 @@
 package sandboxbeam
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -15,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/debughost/debughost/plugins/internal/keeper"
@@ -33,7 +36,8 @@ var mixExport []byte
 // of which a module has only the first. It is made under another name and renamed,
 // so that it is whole or not there.
 
-// notSource are the parts of a project that it is not compiled from.
+// notSource are the parts of a project that it is not compiled from: those with a dot
+// wherever they are, the others at its top.
 var notSource = []string{"_build", ".git", "node_modules", "cover", ".elixir_ls", ".DS_Store"}
 
 const (
@@ -42,6 +46,9 @@ const (
 	maxFiles  = 100_000
 	// compilerLines of its output are in the error.
 	compilerLines = 200
+	// compilerOrphan is how long a compiler runs on without the plugin: for a
+	// connection that is lost and made again.
+	compilerOrphan = 5 * time.Second
 )
 
 // build returns the directory with what a source is compiled to. What was compiled
@@ -51,7 +58,12 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(stage)
+	var taken atomic.Bool // the stage is the compiler's
+	defer func() {
+		if !taken.Swap(true) {
+			_ = os.RemoveAll(stage)
+		}
+	}()
 	src := filepath.Join(stage, "src")
 	if what == module {
 		if err := os.Mkdir(src, 0o700); err != nil {
@@ -64,39 +76,43 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what
 	if err != nil {
 		return "", fmt.Errorf("copy the source: %w", err)
 	}
-	hash, err := hashTree(src, string(what), sys.release, sys.elixir, sys.bin, strings.Join(s.environ(n, sys), "\x00"))
+	hash, err := hashTree(src, string(what), sys.release, sys.elixir, sys.bin, s.version, string(mixExport), strings.Join(s.environ(n, sys), "\x00"))
 	if err != nil {
 		return "", err
 	}
 	made := filepath.Join(s.dir, cacheDir, hash)
-	done := s.making.DoChan(hash, func() (any, error) {
-		if _, err := os.Stat(made); err == nil {
-			now := time.Now()
-			return nil, os.Chtimes(made, now, now) // used last
+	for {
+		done := s.making.DoChan(hash, func() (any, error) {
+			if _, err := os.Stat(made); err == nil {
+				now := time.Now()
+				return nil, os.Chtimes(made, now, now) // used last
+			}
+			if taken.Swap(true) {
+				return nil, errGaveUp
+			}
+			defer os.RemoveAll(stage)
+			return nil, s.compile(stage, made, hash, spec, n, what, sys)
+		})
+		select {
+		case r := <-done:
+			if errors.Is(r.Err, errGaveUp) && ctx.Err() == nil {
+				continue // somebody else did, for whom it was to be compiled
+			}
+			return made, r.Err
+		case <-ctx.Done():
+			return "", fmt.Errorf("compile %s: %w", n.Source, ctx.Err())
 		}
-		moved, err := s.stage()
-		if err != nil {
-			return nil, err
-		}
-		defer os.RemoveAll(moved)
-		if err := os.Rename(src, filepath.Join(moved, "src")); err != nil {
-			return nil, err
-		}
-		return nil, s.compile(moved, made, hash, spec, n, what, sys)
-	})
-	select {
-	case r := <-done:
-		return made, r.Err
-	case <-ctx.Done():
-		return "", fmt.Errorf("compile %s: %w", n.Source, ctx.Err())
 	}
 }
+
+// errGaveUp says that who wanted it compiled is gone, with the source.
+var errGaveUp = errors.New("who wanted it has given up")
 
 // compile makes the directory made of the sources in stage.
 func (s *Strategy) compile(stage, made, hash string, spec sdk.SandboxSpec, n Node, what kind, sys *system) error {
 	ctx, cancel := context.WithTimeout(s.ctx, n.CompileTimeout)
 	defer cancel()
-	id := hash[:16]
+	id := hash[:16] + "-" + filepath.Base(stage)
 	home := keeper.Home(filepath.Join(s.dir, buildsDir), id)
 	out := filepath.Join(home, "out")
 	if err := os.MkdirAll(filepath.Join(stage, "out", "lib", "main", "ebin"), 0o700); err != nil {
@@ -111,9 +127,8 @@ func (s *Strategy) compile(stage, made, hash string, spec sdk.SandboxSpec, n Nod
 		env = append(env, "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out, "HEX_OFFLINE=1")
 		command = []string{filepath.Join(sys.bin, "mix"), "run", "--no-start", filepath.Join(home, "export.exs")}
 	}
-	_ = s.builds.Destroy(ctx, id) // of one that was cut off
 	_, err := s.builds.Create(ctx, keeper.Spec{
-		ID: id, Home: stage, Dir: filepath.Join(home, "src"), Command: command, Env: env, Limits: spec.Limits,
+		ID: id, Home: stage, Dir: filepath.Join(home, "src"), Command: command, Env: env, Limits: spec.Limits, Orphan: compilerOrphan,
 		LogSize: s.config.LogSize, LogRate: s.config.LogRate,
 	})
 	if err != nil {
@@ -142,11 +157,16 @@ func (s *Strategy) compile(stage, made, hash string, spec sdk.SandboxSpec, n Nod
 		return fmt.Errorf("keep what was compiled: %w", err)
 	}
 	if err := os.Rename(filepath.Join(next, "out"), made); err != nil {
-		return fmt.Errorf("keep what was compiled: %w", err)
+		if _, there := os.Stat(made); there != nil { // else another process of this plugin was faster
+			return fmt.Errorf("keep what was compiled: %w", err)
+		}
 	}
 	s.evict(hash)
 	return nil
 }
+
+// gone is behind the name of what is being removed: no half of it is ever used.
+const gone = ".gone"
 
 // evict removes what was used least until the rest is within the bound. Nobody runs
 // from it: each node has a copy.
@@ -161,6 +181,10 @@ func (s *Strategy) evict(keep string) {
 	var total int64
 	for _, e := range entries {
 		b := built{dir: filepath.Join(s.dir, cacheDir, e.Name())}
+		if strings.HasSuffix(e.Name(), gone) { // of one who was killed
+			_ = os.RemoveAll(b.dir)
+			continue
+		}
 		if info, err := e.Info(); err == nil {
 			b.used = info.ModTime()
 		}
@@ -181,7 +205,10 @@ func (s *Strategy) evict(keep string) {
 		if total <= s.config.CacheSize {
 			return
 		}
-		if os.RemoveAll(b.dir) == nil {
+		s.cache.Lock()
+		err := os.Rename(b.dir, b.dir+gone)
+		s.cache.Unlock()
+		if err == nil && os.RemoveAll(b.dir+gone) == nil {
 			total -= b.size
 		}
 	}
@@ -205,7 +232,7 @@ func projectApps(made string) []string {
 }
 
 func copyFile(from, to string) error {
-	in, err := os.Open(from)
+	in, err := os.OpenFile(from, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be a pipe by now
 	if err != nil {
 		return err
 	}
@@ -224,7 +251,9 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
+	if size, copyErr := io.Copy(out, io.LimitReader(in, maxSource+1)); copyErr != nil || size > maxSource {
+		err = cmp.Or(copyErr, fmt.Errorf("%s has more than %d MB", from, maxSource>>20))
+	}
 	return errors.Join(err, out.Close())
 }
 
@@ -249,7 +278,7 @@ func copyTree(from, to, within string, without []string) error {
 			return err
 		}
 		for _, e := range entries {
-			if slices.Contains(without, e.Name()) {
+			if slices.Contains(without, e.Name()) && (depth == 0 || strings.HasPrefix(e.Name(), ".")) {
 				continue
 			}
 			name := filepath.Join(from, e.Name())

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -107,14 +108,11 @@ func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec
 		}
 		file = binary(filepath.Join(s.home(spec.ID), "main.exs"))
 	case module, mix:
-		built, err := s.build(ctx, spec, n, what, sys)
-		if err != nil {
+		to := filepath.Join(dir, buildDir)
+		if err := s.built(ctx, to, spec, n, what, sys); err != nil {
 			return "", err
 		}
-		if err := copyTree(built, filepath.Join(dir, buildDir), built, nil); err != nil {
-			return "", err
-		}
-		apps = append(projectApps(built), apps...)
+		apps = append(projectApps(to), apps...)
 	}
 	if sys.elixir != "" && what != module {
 		apps = append([]string{"elixir"}, apps...)
@@ -137,6 +135,25 @@ func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec
 	return name, nil
 }
 
+// built makes a directory with what a source is compiled to.
+func (s *Strategy) built(ctx context.Context, to string, spec sdk.SandboxSpec, n Node, what kind, sys *system) error {
+	for attempt := 0; ; attempt++ {
+		made, err := s.build(ctx, spec, n, what, sys)
+		if err != nil {
+			return err
+		}
+		s.cache.RLock()
+		err = copyTree(made, to, made, nil)
+		s.cache.RUnlock()
+		if !errors.Is(err, fs.ErrNotExist) || attempt == 2 {
+			return err
+		}
+		if err := os.RemoveAll(to); err != nil { // it was evicted meanwhile
+			return err
+		}
+	}
+}
+
 // binary writes a text as a term of Erlang, whatever is in it.
 func binary(text string) string {
 	var b strings.Builder
@@ -155,7 +172,7 @@ func binary(text string) string {
 func (s *Strategy) command(stage string, spec sdk.SandboxSpec, n Node, sys *system, name string) (keeper.Spec, error) {
 	home := s.home(spec.ID)
 	command := []string{
-		filepath.Join(sys.bin, "erl"), "-noinput", "-name", name, "-start_epmd", "false", "-epmd_module", "debughost_sandbox",
+		filepath.Join(sys.bin, "erl"), "-name", name, "-start_epmd", "false", "-epmd_module", "debughost_sandbox",
 		"-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-pa", filepath.Join(home, bootDir),
 	}
 	ebins, err := filepath.Glob(filepath.Join(stage, buildDir, "lib", "*", "ebin"))
@@ -171,8 +188,8 @@ func (s *Strategy) command(stage string, spec sdk.SandboxSpec, n Node, sys *syst
 	if _, err := os.Stat(filepath.Join(stage, buildDir, "sys.config")); err == nil {
 		command = append(command, "-config", filepath.Join(home, buildDir, "sys"))
 	}
-	command = append(command, n.Args...)
-	command = append(command, "-s", "debughost_sandbox", "boot")
+	command = append(command, "-s", "debughost_sandbox", "boot", "-noinput")
+	command = append(command, n.Args...) // behind, for they may end with what erl is not to read
 	return keeper.Spec{
 		ID: spec.ID, Command: command, Home: stage, Limits: spec.Limits, Orphan: spec.Orphan, LogSize: s.config.LogSize, LogRate: s.config.LogRate,
 		Env: append(s.environ(n, sys), "DEBUGHOST_SANDBOX="+home, "ERL_CRASH_DUMP="+filepath.Join(home, "erl_crash.dump"), fmt.Sprint("ERL_CRASH_DUMP_BYTES=", dumpBytes)),
@@ -208,7 +225,7 @@ func (s *Strategy) ready(ctx context.Context, id string) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the node does not come up: %w", ctx.Err())
+			return fmt.Errorf("the node does not come up: %w%s", ctx.Err(), s.tail(context.WithoutCancel(ctx), s.nodes, id, failLines))
 		case exit := <-ended:
 			return fmt.Errorf("the node ended before it was up (%s)%s", exitText(exit), s.tail(ctx, s.nodes, id, failLines))
 		}

@@ -74,6 +74,7 @@ type Strategy struct {
 	ctx     context.Context // of compilers, which several may wait for
 	cancel  context.CancelFunc
 	making  singleflight.Group
+	cache   sync.RWMutex // of the directories' names: who copies reads, who evicts writes
 	mu      sync.Mutex
 	systems map[string]*system // by directory of erl
 	names   map[string]string  // of nodes, by sandbox; the node has no say in it
@@ -118,27 +119,31 @@ func (s *Strategy) Configured(ctx context.Context) error {
 	if s.config.Path == "" {
 		s.config.Path = os.Getenv("PATH")
 	}
-	if err := os.RemoveAll(filepath.Join(s.dir, stagingDir)); err != nil {
-		return fmt.Errorf("clear up: %w", err)
+	// During a reload the plugin before this one is still at work in there.
+	old, _ := os.ReadDir(filepath.Join(s.dir, stagingDir))
+	for _, e := range old {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > time.Hour {
+			_ = os.RemoveAll(filepath.Join(s.dir, stagingDir, e.Name()))
+		}
 	}
 	for _, sub := range []string{nodesDir, buildsDir, cacheDir, stagingDir} {
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o700); err != nil {
 			return fmt.Errorf("make state directory: %w", err)
 		}
 	}
-	open := func(sub string) *keeper.Client {
+	open := func(sub string, mine bool) *keeper.Client {
 		return keeper.Open(ctx, keeper.Options{
-			Dir: filepath.Join(s.dir, sub), Path: s.config.Path,
+			Dir: filepath.Join(s.dir, sub), Path: s.config.Path, PluginOnly: mine,
 			NoCgroup: s.config.Cgroups == "off", NoNamespace: s.config.Namespaces == "off",
 		})
 	}
-	s.nodes, s.builds = open(nodesDir), open(buildsDir)
+	s.nodes, s.builds = open(nodesDir, false), open(buildsDir, true)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return nil
 }
 
 // Close ends the connections to the keepers. Sandboxes go on for as long as they
-// may, compilers do not.
+// may, compilers for a few seconds.
 func (s *Strategy) Close() error {
 	if s.nodes == nil {
 		return nil

@@ -293,6 +293,15 @@ func TestDoesNotComeUp(t *testing.T) {
 	}
 }
 
+// What a script has linked to itself stays when it has ended.
+func TestSupervisorOfAScript(t *testing.T) {
+	s := strategy(t, "")
+	source := write(t, filepath.Join(t.TempDir(), "tree.exs"), `{:ok, _} = Supervisor.start_link([{Agent, fn -> 3 end}], strategy: :one_for_one, name: Tree)`)
+	_, err := s.sandbox(t, "tree", map[string]any{"source": source, "otp": erltest.Releases()[1], "start": "true = is_pid(Process.whereis(Tree))"})
+	require.NoError(t, err)
+	require.Contains(t, s.call(t, "tree", "Elixir.Supervisor", "count_children", etf.Atom("Elixir.Tree")), "active => 1")
+}
+
 // A script that is a program goes on. When its node dies, its exit says how, and its
 // crash dump was kept small.
 func TestProgramDies(t *testing.T) {
@@ -354,12 +363,18 @@ func TestCacheIsBounded(t *testing.T) {
 	require.Len(t, left, 2)
 	require.Equal(t, "made", left[0].Name())
 	require.Equal(t, "new", left[1].Name())
+
+	half := write(t, filepath.Join(s.dir, cacheDir, "cut"+gone, "lib"), "of one that was killed")
+	s.evict("made")
+	require.NoFileExists(t, half)
 }
 
 func TestCopyTree(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(from, "a", "file"), "1")
 	write(t, filepath.Join(from, ".git", "x"), "1")
+	write(t, filepath.Join(from, "a", "cover", "policy.ex"), "1")
+	write(t, filepath.Join(from, "cover", "report"), "1")
 	require.NoError(t, os.Symlink("a/file", filepath.Join(from, "link")))
 	require.NoError(t, os.Symlink("nowhere", filepath.Join(from, "dangling")))
 	require.NoError(t, syscall.Mkfifo(filepath.Join(from, "pipe"), 0o600))
@@ -369,7 +384,7 @@ func TestCopyTree(t *testing.T) {
 		all = append(all, strings.TrimPrefix(path, to))
 		return err
 	}))
-	require.Equal(t, []string{"/x", "/x/a", "/x/a/file", "/x/link"}, all)
+	require.Equal(t, []string{"/x", "/x/a", "/x/a/cover", "/x/a/cover/policy.ex", "/x/a/file", "/x/link"}, all)
 	one, err := hashTree(filepath.Join(to, "x"), "27")
 	require.NoError(t, err)
 	other, err := hashTree(filepath.Join(to, "x"), "29")

@@ -4,6 +4,7 @@ package sandboxbeam
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func (s *Strategy) system(ctx context.Context, name string) (*system, error) {
 		return known, nil
 	}
 	sys, err, _ := s.making.Do(bin, func() (any, error) {
-		sys, err := probe(ctx, bin)
+		sys, err := probe(s.ctx, bin)
 		if err == nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -102,6 +103,7 @@ func ask(ctx context.Context, bin string, command ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
+		err = cmp.Or(context.Cause(ctx), err)
 		return "", fmt.Errorf("ask %s for its version: %w: %.500s", command[0], err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil

@@ -44,18 +44,25 @@ boot() ->
     ok.
 
 %% up(): a script may be a program that goes on, so that the system counts as up when
-%% the script has ended, or has done nothing but wait for a while.
+%% the script has ended, or has done nothing but wait for a while. Applications and the
+%% start without a script are waited for.
 up() ->
     {ok, [Spec]} = file:consult(path("spec")),
-    {Pid, Mon} = spawn_monitor(fun() -> bring(Spec) end),
-    watch(Pid, Mon, maps:get(patience, Spec) div ?LOOK, none, 0).
+    Up = self(),
+    {Pid, Mon} = spawn_monitor(fun() -> bring(Up, Spec) end),
+    receive
+        {program, Pid} -> watch(Pid, Mon, maps:get(patience, Spec) div ?LOOK, none, 0);
+        {done, Pid} -> ready(), ended(Pid, Mon);
+        {'DOWN', Mon, process, Pid, Reason} -> failed(Reason)
+    end.
 
 watch(Pid, Mon, Patience, _, Quiet) when Quiet >= Patience ->
     ready(),
-    receive {'DOWN', Mon, process, Pid, Reason} -> done(Reason) end;
+    ended(Pid, Mon);
 watch(Pid, Mon, Patience, Last, Quiet) ->
     receive
-        {'DOWN', Mon, process, Pid, Reason} -> done(Reason), ready()
+        {done, Pid} -> ready(), ended(Pid, Mon);
+        {'DOWN', Mon, process, Pid, Reason} -> failed(Reason)
     after ?LOOK ->
         case process_info(Pid, [status, reductions]) of
             [{status, waiting}, _] = Last -> watch(Pid, Mon, Patience, Last, Quiet + 1);
@@ -63,24 +70,40 @@ watch(Pid, Mon, Patience, Last, Quiet) ->
         end
     end.
 
+%% A program that fails is no system any more; what ran a script to its end stays.
+ended(Pid, Mon) ->
+    receive
+        {done, Pid} -> ended(Pid, Mon);
+        {'DOWN', Mon, process, Pid, Reason} -> failed(Reason)
+    end.
+
 ready() -> ok = write("ready", "").
 
-done(normal) -> ok;
-done({Class, Reason, Stack}) ->
+failed({Class, Reason, Stack}) ->
     io:put_chars(standard_error, [print(Class, Reason, Stack), $\n]),
     erlang:halt(1);
-done(Reason) ->
-    io:format(standard_error, "the system could not be brought up: ~tp~n", [Reason]),
+failed(Reason) ->
+    io:format(standard_error, "what brings the system up has ended: ~tp~n", [Reason]),
     erlang:halt(1).
 
-bring(#{apps := Apps, script := Script, start := Start}) ->
+bring(Up, #{apps := Apps, script := Script, start := Start}) ->
     try
         _ = [{ok, _} = application:ensure_all_started(A) || A <- Apps],
+        _ = [Up ! {program, self()} || Script =/= none],
         script(Script),
         start(Start)
+    of
+        _ ->
+            process_flag(trap_exit, true),
+            Up ! {done, self()},
+            stay()
     catch
         Class:Reason:Stack -> exit({Class, Reason, Stack})
     end.
+
+%% What a script has started with a link, such as a supervisor, would end with the
+%% process that ran it.
+stay() -> receive _ -> stay() end.
 
 script(none) -> ok;
 script(File) -> 'Elixir.Code':require_file(File).
