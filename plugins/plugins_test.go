@@ -113,6 +113,7 @@ func TestSandboxBeamConformance(t *testing.T) {
 	plugintest.Run(t, plugintest.Plugin{
 		Path: build(t, "./sandbox-beam", "sandbox-beam"), Kind: sdk.KindSandbox,
 		Config:   fmt.Sprintf(`{"path": %q}`, bin+":"+os.Getenv("PATH")),
+		Timeout:  time.Minute, // a node comes up in less than a second, where nothing else is done
 		Spec:     &sdk.SandboxSpec{Config: node(`IO.puts("hello")`)},
 		FailSpec: &sdk.SandboxSpec{Config: node(`raise "no"`)},
 		OverLimit: []sdk.SandboxSpec{
