@@ -82,6 +82,7 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what
 	}
 	made := filepath.Join(s.dir, cacheDir, hash)
 	for {
+		mine := false // who calls it, of those that wait for one; read when it is done
 		done := s.making.DoChan(hash, func() (any, error) {
 			if _, err := os.Stat(made); err == nil {
 				now := time.Now()
@@ -90,13 +91,14 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what
 			if taken.Swap(true) {
 				return nil, errGaveUp
 			}
+			mine = true
 			defer os.RemoveAll(stage)
 			return nil, s.compile(stage, made, hash, spec, n, what, sys)
 		})
 		select {
 		case r := <-done:
-			if errors.Is(r.Err, errGaveUp) && ctx.Err() == nil {
-				continue // somebody else did, for whom it was to be compiled
+			if r.Err != nil && !mine && ctx.Err() == nil {
+				continue // it was another's, with another's limits and time
 			}
 			return made, r.Err
 		case <-ctx.Done():

@@ -264,6 +264,29 @@ func TestCompilerFails(t *testing.T) {
 	}
 }
 
+// Who waits for another's compiler is not held to the other's time.
+func TestCompilerOfAnother(t *testing.T) {
+	s := strategy(t, "")
+	otp := erltest.Releases()[1]
+	dir := project(t, "Process.sleep(2500)\n"+shop)
+	config := func(timeout string) []byte {
+		return fmt.Appendf(nil, `{"source": %q, "otp": %q, "compile_timeout": %q}`, dir, otp, timeout)
+	}
+	hasty := make(chan error, 1)
+	go func() {
+		_, err := s.Create(t.Context(), sdk.SandboxSpec{ID: "hasty", Config: config("1s")})
+		hasty <- err
+	}()
+	require.Eventually(t, func() bool {
+		all, _ := os.ReadDir(filepath.Join(s.dir, buildsDir, "children"))
+		return len(all) > 0
+	}, patienceOfTests, time.Millisecond)
+	_, err := s.Create(t.Context(), sdk.SandboxSpec{ID: "patient", Config: config("1m")})
+	require.NoError(t, err)
+	require.NoError(t, s.Destroy(t.Context(), "patient"))
+	require.ErrorContains(t, <-hasty, "stopped after 1s")
+}
+
 // A node that does not come up says why, and nothing of it is left.
 func TestDoesNotComeUp(t *testing.T) {
 	s := strategy(t, "")
