@@ -40,10 +40,34 @@ type Snapshotter interface {
 	Restore(ctx context.Context, spec SandboxSpec, r io.Reader) (SandboxHandle, error)
 }
 
+// Reloader is a Sandbox whose sandboxes take new code while they run. The plugin
+// reports it as CapabilityReload.
+type Reloader interface {
+	Sandbox
+	// Reload puts what the spec says in the place of what the sandbox runs, without
+	// a restart. Of one that fails, the sandbox runs on as it was. The report is
+	// JSON, in the strategy's own terms.
+	Reload(ctx context.Context, spec SandboxSpec) (report []byte, err error)
+}
+
+// Operator is a Sandbox that can do more to its sandboxes than all strategies can:
+// what that is, and what goes in and out, is in the strategy's own terms, as JSON.
+// The plugin reports it as CapabilityOperate.
+type Operator interface {
+	Sandbox
+	// Operate does one thing to a running sandbox. It fails with ErrUnsupported for
+	// an operation that the strategy does not have.
+	Operate(ctx context.Context, id, operation string, input []byte) (output []byte, err error)
+}
+
 // SandboxSpec is what to run.
 type SandboxSpec struct {
 	ID     string
 	Config []byte // JSON, in the strategy's own terms
+	// Bundle is the absolute path of a file with what the sandbox is made of, a tar
+	// archive compressed by gzip, which stays until the call has returned. Empty:
+	// there is none.
+	Bundle string
 	Limits SandboxLimits
 	// Orphan is how long the sandbox may run on after both its plugin and the
 	// host are gone, for their successors to take it over by Recover. When it has

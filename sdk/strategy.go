@@ -20,6 +20,12 @@ const (
 // CapabilitySnapshot is reported by a Sandbox that is a Snapshotter.
 const CapabilitySnapshot = "snapshot"
 
+// CapabilityReload is reported by a Sandbox that is a Reloader.
+const CapabilityReload = "reload"
+
+// CapabilityOperate is reported by a Sandbox that is an Operator.
+const CapabilityOperate = "operate"
+
 // Strategy is what Serve serves. Beside Describe it implements exactly one of
 // Discovery, Placement and Sandbox, and optionally Configured and io.Closer,
 // which is called when the plugin ends in peace.
