@@ -5,7 +5,7 @@ package sandboxbeam
 import (
 	"context"
 	"crypto/rand"
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -24,8 +24,8 @@ import (
 
 //go:generate sh boot/build.sh
 
-//go:embed boot/debughost_sandbox.beam
-var bootBeam []byte
+//go:embed boot/*.beam
+var bootBeams embed.FS
 
 // The files of a node in its home.
 const (
@@ -124,10 +124,17 @@ func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec
 	if err := os.Mkdir(filepath.Join(dir, bootDir), 0o700); err != nil {
 		return "", err
 	}
-	for file, data := range map[string][]byte{
-		cookieFile: []byte(hex.EncodeToString(cookie)), specFile: []byte(text),
-		filepath.Join(bootDir, "debughost_sandbox.beam"): bootBeam,
-	} {
+	files := map[string][]byte{cookieFile: []byte(hex.EncodeToString(cookie)), specFile: []byte(text)}
+	beams, err := bootBeams.ReadDir("boot")
+	if err != nil {
+		return "", err
+	}
+	for _, b := range beams {
+		if files[filepath.Join(bootDir, b.Name())], err = bootBeams.ReadFile("boot/" + b.Name()); err != nil {
+			return "", err
+		}
+	}
+	for file, data := range files {
 		if err := os.WriteFile(filepath.Join(dir, file), data, 0o600); err != nil {
 			return "", err
 		}

@@ -17,6 +17,8 @@ package sandboxbeam
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +33,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/debughost/debughost/erl/node"
 	"github.com/debughost/debughost/plugins/internal/keeper"
 	"github.com/debughost/debughost/sdk"
 )
@@ -71,6 +74,8 @@ type Strategy struct {
 	dir     string // absolute; set by Configured, as what follows
 	nodes   *keeper.Client
 	builds  *keeper.Client
+	self    *node.Node      // that calls into the sandboxes' nodes
+	selfEnd chan error      // its end
 	ctx     context.Context // of compilers, which several may wait for
 	cancel  context.CancelFunc
 	making  singleflight.Group
@@ -83,6 +88,7 @@ type Strategy struct {
 var (
 	_ sdk.Sandbox    = (*Strategy)(nil)
 	_ sdk.Configured = (*Strategy)(nil)
+	_ sdk.Operator   = (*Strategy)(nil)
 )
 
 // New returns the strategy with its defaults.
@@ -139,17 +145,24 @@ func (s *Strategy) Configured(ctx context.Context) error {
 	}
 	s.nodes, s.builds = open(nodesDir, false), open(buildsDir, true)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	run := make([]byte, 4)
+	_, _ = rand.Read(run)
+	if s.self, err = node.New(node.Config{Name: "debughost-sandbox-" + hex.EncodeToString(run) + "@127.0.0.1"}); err != nil {
+		return err
+	}
+	s.selfEnd = make(chan error, 1)
+	go func() { s.selfEnd <- s.self.Run(s.ctx) }()
 	return nil
 }
 
 // Close ends the connections to the keepers. Sandboxes go on for as long as they
 // may, compilers for a few seconds.
 func (s *Strategy) Close() error {
-	if s.nodes == nil {
+	if s.selfEnd == nil {
 		return nil
 	}
 	s.cancel()
-	return errors.Join(s.builds.Close(), s.nodes.Close())
+	return errors.Join(<-s.selfEnd, s.builds.Close(), s.nodes.Close())
 }
 
 // handle is what the host keeps.
