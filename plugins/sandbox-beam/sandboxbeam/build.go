@@ -27,14 +27,18 @@ import (
 //go:embed boot/mix_export.exs
 var mixExport []byte
 
-// What is compiled is a directory by the hash of all that it depends on, with
+// What a source is made into is a directory by the hash of all that it depends on, with
 //
 //	lib/APP/ebin  the modules, and lib/APP/priv
-//	sys.config    the environment of applications, as Mix has it
-//	apps          the project's applications, [shop].
+//	sys.config    the environment of applications
+//	apps          those to start, [shop].
+//	states.term   states of processes, where it was taken from a node
 //
-// of which a module has only the first. It is made under another name and renamed,
-// so that it is whole or not there.
+// of which a module and a script have only the first. It is made under another name and
+// renamed, so that it is whole or not there.
+
+//go:embed boot/exs_modules.exs
+var exsModules []byte
 
 // notSource are the parts of a project that it is not compiled from: those with a dot
 // wherever they are, the others at its top.
@@ -53,7 +57,7 @@ const (
 
 // build returns the directory with what a source is compiled to. What was compiled
 // before is not compiled again, and what is being compiled is waited for.
-func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what kind, sys *system) (string, error) {
+func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, from source, sys *system) (string, error) {
 	stage, err := s.stage()
 	if err != nil {
 		return "", err
@@ -65,18 +69,25 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what
 		}
 	}()
 	src := filepath.Join(stage, "src")
-	if what == module {
+	words := []string{string(from.kind), sys.release, sys.elixir, sys.bin, s.version, string(mixExport), string(exsModules)}
+	switch from.kind {
+	case script, module:
 		if err := os.Mkdir(src, 0o700); err != nil {
 			return "", err
 		}
-		err = copyFile(n.Source, filepath.Join(src, filepath.Base(n.Source)))
-	} else {
-		err = copyTree(n.Source, src, n.Source, notSource)
+		if from.kind == script {
+			words = append(words, s.mainFile(spec.ID)) // what it is called in its code
+		}
+		err = copyFile(from.path, filepath.Join(src, filepath.Base(from.path)))
+	case release, modules:
+		err = copyTree(from.path, src, from.within, nil)
+	default:
+		err = copyTree(from.path, src, from.within, notSource)
 	}
 	if err != nil {
 		return "", fmt.Errorf("copy the source: %w", err)
 	}
-	hash, err := hashTree(src, string(what), sys.release, sys.elixir, sys.bin, s.version, string(mixExport), strings.Join(s.environ(n, sys), "\x00"))
+	hash, err := hashTree(src, append(words, s.environ(n, sys)...)...)
 	if err != nil {
 		return "", err
 	}
@@ -93,7 +104,7 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what
 			}
 			mine = true
 			defer os.RemoveAll(stage)
-			return nil, s.compile(stage, made, hash, spec, n, what, sys)
+			return nil, s.make(stage, made, hash, spec, n, from, sys)
 		})
 		select {
 		case r := <-done:
@@ -102,7 +113,7 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what
 			}
 			return made, r.Err
 		case <-ctx.Done():
-			return "", fmt.Errorf("compile %s: %w", n.Source, ctx.Err())
+			return "", fmt.Errorf("compile %s: %w", from.shown, ctx.Err())
 		}
 	}
 }
@@ -110,31 +121,80 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, what
 // errGaveUp says that who wanted it compiled is gone, with the source.
 var errGaveUp = errors.New("who wanted it has given up")
 
-// compile makes the directory made of the sources in stage.
-func (s *Strategy) compile(stage, made, hash string, spec sdk.SandboxSpec, n Node, what kind, sys *system) error {
+// make makes the directory made of the source in stage.
+func (s *Strategy) make(stage, made, hash string, spec sdk.SandboxSpec, n Node, from source, sys *system) error {
+	next, err := s.stage()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(next)
+	to := filepath.Join(next, "out")
+	switch from.kind {
+	case release:
+		err = assemble(filepath.Join(stage, "src"), to, sys)
+	case modules:
+		err = os.Rename(filepath.Join(stage, "src"), to)
+	default:
+		err = s.compile(stage, to, hash, spec, n, from, sys)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(to, made); err != nil {
+		if _, there := os.Stat(made); there != nil { // else another process of this plugin was faster
+			return fmt.Errorf("keep what was compiled: %w", err)
+		}
+	}
+	s.evict(hash)
+	return nil
+}
+
+// compile makes the directory to of the sources in stage.
+func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node, from source, sys *system) error {
 	ctx, cancel := context.WithTimeout(s.ctx, n.CompileTimeout)
 	defer cancel()
 	id := hash[:16] + "-" + filepath.Base(stage)
 	home := keeper.Home(filepath.Join(s.dir, buildsDir), id)
 	out := filepath.Join(home, "out")
-	if err := os.MkdirAll(filepath.Join(stage, "out", "lib", "main", "ebin"), 0o700); err != nil {
+	ebin := filepath.Join("out", "lib", "main", "ebin")
+	if err := os.MkdirAll(filepath.Join(stage, ebin), 0o700); err != nil {
 		return err
 	}
 	env := s.environ(n, sys)
-	command := []string{filepath.Join(sys.bin, "erlc"), "-o", filepath.Join(out, "lib", "main", "ebin"), "+debug_info", filepath.Base(n.Source)}
-	if what == mix {
-		if err := os.WriteFile(filepath.Join(stage, "export.exs"), mixExport, 0o600); err != nil {
+	var command []string
+	tool := func(name string, text []byte) (string, error) {
+		return filepath.Join(home, name), os.WriteFile(filepath.Join(stage, name), text, 0o600)
+	}
+	switch from.kind {
+	case module:
+		command = []string{filepath.Join(sys.bin, "erlc"), "-o", filepath.Join(home, ebin), "+debug_info", filepath.Base(from.path)}
+	case script:
+		file, err := tool("exs_modules.exs", exsModules)
+		if err != nil {
+			return err
+		}
+		command = []string{filepath.Join(sys.bin, "elixir"), file, filepath.Base(from.path), s.mainFile(spec.ID), filepath.Join(home, ebin)}
+	case mix:
+		file, err := tool("export.exs", mixExport)
+		if err != nil {
 			return err
 		}
 		env = append(env, "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out, "HEX_OFFLINE=1")
-		command = []string{filepath.Join(sys.bin, "mix"), "run", "--no-start", filepath.Join(home, "export.exs")}
+		command = []string{filepath.Join(sys.bin, "mix"), "run", "--no-start", file}
+	case rebar3:
+		rebar, err := s.rebar3(sys)
+		if err != nil {
+			return err
+		}
+		env = append(env, "REBAR_BASE_DIR="+filepath.Join(home, "rebar"), "REBAR_CACHE_DIR="+filepath.Join(home, "cache"), "HEX_OFFLINE=1", "REBAR_OFFLINE=1")
+		command = []string{rebar, "compile"}
 	}
 	_, err := s.builds.Create(ctx, keeper.Spec{
 		ID: id, Home: stage, Dir: filepath.Join(home, "src"), Command: command, Env: env, Limits: spec.Limits, Orphan: compilerOrphan,
 		LogSize: s.config.LogSize, LogRate: s.config.LogRate,
 	})
 	if err != nil {
-		return fmt.Errorf("compile %s: %w", n.Source, err)
+		return fmt.Errorf("compile %s: %w", from.shown, err)
 	}
 	defer func() {
 		ending, cancel := context.WithTimeout(context.Background(), probeTime)
@@ -144,26 +204,20 @@ func (s *Strategy) compile(stage, made, hash string, spec sdk.SandboxSpec, n Nod
 	exit, err := s.builds.Wait(ctx, id)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("compile %s: stopped after %v%s", n.Source, n.CompileTimeout, s.tail(context.Background(), s.builds, id, compilerLines))
+		return fmt.Errorf("compile %s: stopped after %v%s", from.shown, n.CompileTimeout, s.tail(context.Background(), s.builds, id, compilerLines))
 	case err != nil:
-		return fmt.Errorf("compile %s: %w", n.Source, err)
+		return fmt.Errorf("compile %s: %w", from.shown, err)
 	case exit.Code != 0 || exit.Signal != 0 || exit.Reason != "":
-		return fmt.Errorf("compile %s (%s)%s", n.Source, exitText(exit), s.tail(ctx, s.builds, id, compilerLines))
+		return fmt.Errorf("compile %s (%s)%s", from.shown, exitText(exit), s.tail(ctx, s.builds, id, compilerLines))
 	}
-	next, err := s.stage()
+	if from.kind == rebar3 {
+		err = collectRebar3(home, to)
+	} else {
+		err = copyTree(out, to, home, []string{".mix"})
+	}
 	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(next)
-	if err := copyTree(out, filepath.Join(next, "out"), home, []string{".mix"}); err != nil {
 		return fmt.Errorf("keep what was compiled: %w", err)
 	}
-	if err := os.Rename(filepath.Join(next, "out"), made); err != nil {
-		if _, there := os.Stat(made); there != nil { // else another process of this plugin was faster
-			return fmt.Errorf("keep what was compiled: %w", err)
-		}
-	}
-	s.evict(hash)
 	return nil
 }
 
@@ -216,11 +270,12 @@ func (s *Strategy) evict(keep string) {
 	}
 }
 
-// projectApps are the applications of a Mix project that was compiled.
-func projectApps(made string) []string {
-	text, err := os.ReadFile(filepath.Join(made, "apps"))
+// appsIn are the applications in the file apps of what was made, in which order they
+// are to be started.
+func appsIn(made string) []string {
+	text, err := os.ReadFile(filepath.Join(made, appsFile))
 	if err != nil {
-		return nil // a module has none
+		return nil
 	}
 	_, list, _ := strings.Cut(string(text), "[")
 	list, _, _ = strings.Cut(list, "]")

@@ -7,8 +7,10 @@ import (
 	"crypto/rand"
 	"embed"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -34,7 +36,13 @@ const (
 	portFile   = "port"   // where it listens; it writes that
 	readyFile  = "ready"  // it is up
 	bootDir    = "boot"   // on its code path
-	buildDir   = "build"  // what was compiled for it
+	buildDir   = "build"  // what its source was made into
+	scriptFile = "main.exs"
+	configFile = "config.json" // of the sandbox
+	kindFile   = "kind"        // of its source
+	stateFile  = "states"      // a snapshot that is to be put back
+	appsFile   = "apps"        // in what a source is made into
+	statesTerm = "states.term" // there, of one that was taken from a node
 )
 
 const (
@@ -48,34 +56,29 @@ var appSyntax = regexp.MustCompile(`^[a-z][a-zA-Z0-9_@]*$`)
 
 func (s *Strategy) home(id string) string { return keeper.Home(filepath.Join(s.dir, nodesDir), id) }
 
-// create starts a node and returns when it is up. Of one that fails nothing is left.
-func (s *Strategy) create(ctx context.Context, spec sdk.SandboxSpec, n Node) (h handle, err error) {
+// create starts a node and returns when it is up, with the states of a snapshot unless
+// that is nil. Of one that fails nothing is left.
+func (s *Strategy) create(ctx context.Context, spec sdk.SandboxSpec, n Node, states io.Reader) (h handle, err error) {
 	for _, app := range n.Apps {
 		if !appSyntax.MatchString(app) {
 			return h, sdk.Invalid("apps", fmt.Sprintf("%q is not an application's name", app))
 		}
 	}
-	what, err := kindOf(n.Source)
+	opened, err := s.open(ctx, spec, n)
 	if err != nil {
 		return h, err
 	}
-	sys, err := s.system(ctx, n.OTP)
-	if err != nil {
-		return h, err
-	}
-	if sys.elixir == "" && (what == script || what == mix) {
-		return h, sdk.WithHint(fmt.Errorf("%s needs Elixir, and there is none beside %s", n.Source, filepath.Join(sys.bin, "erl")), "install it there, or name another directory in otp of the section of "+Name)
-	}
+	defer opened.close()
 	stage, err := s.stage()
 	if err != nil {
 		return h, err
 	}
 	defer os.RemoveAll(stage)
-	h.Node, err = s.furnish(ctx, stage, spec, n, what, sys)
+	h.Node, err = s.furnish(ctx, stage, spec, n, opened, states)
 	if err != nil {
 		return h, err
 	}
-	k, err := s.command(stage, spec, n, sys, h.Node)
+	k, err := s.command(stage, spec, n, opened.sys, h.Node)
 	if err != nil {
 		return h, err
 	}
@@ -88,8 +91,49 @@ func (s *Strategy) create(ctx context.Context, spec sdk.SandboxSpec, n Node) (h 
 	return h, nil
 }
 
+// opened is a source that can be made into something, with the system that is to do it.
+type opened struct {
+	source
+	sys *system
+	dir string // of the unpacked bundle; empty: there is none
+}
+
+func (o *opened) close() {
+	if o.dir != "" {
+		_ = os.RemoveAll(o.dir)
+	}
+}
+
+// open finds the source of a sandbox, and the system for it.
+func (s *Strategy) open(ctx context.Context, spec sdk.SandboxSpec, n Node) (_ *opened, err error) {
+	o := &opened{}
+	if spec.Bundle != "" {
+		if o.dir, err = s.stage(); err != nil {
+			return nil, err
+		}
+	}
+	defer func() {
+		if err != nil {
+			o.close()
+		}
+	}()
+	if o.source, err = open(spec, n, filepath.Join(o.dir, "bundle")); err != nil {
+		return nil, err
+	}
+	if o.sys, err = s.system(ctx, n.OTP); err != nil {
+		return nil, err
+	}
+	if o.sys.elixir == "" && (o.kind == script || o.kind == mix) {
+		return nil, sdk.WithHint(fmt.Errorf("%s needs Elixir, and there is none beside %s", o.shown, filepath.Join(o.sys.bin, "erl")), "install it there, or name another directory in otp of the section of "+Name)
+	}
+	return o, nil
+}
+
+// mainFile is what a script is called in its node.
+func (s *Strategy) mainFile(id string) string { return filepath.Join(s.home(id), scriptFile) }
+
 // furnish puts into a directory what is to be in the node's home.
-func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec, n Node, what kind, sys *system) (name string, err error) {
+func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec, n Node, o *opened, states io.Reader) (name string, err error) {
 	run := make([]byte, 4)
 	cookie := make([]byte, 16)
 	_, _ = rand.Read(run)
@@ -101,30 +145,40 @@ func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec
 		return r
 	}, spec.ID) + "-" + hex.EncodeToString(run) + "@127.0.0.1"
 	apps, file := slices.Clone(n.Apps), "none"
-	switch what {
+	switch o.kind {
+	case empty:
 	case script:
-		if err := copyFile(n.Source, filepath.Join(dir, "main.exs")); err != nil {
+		if err := copyFile(o.path, filepath.Join(dir, scriptFile)); err != nil {
 			return "", err
 		}
-		file = binary(filepath.Join(s.home(spec.ID), "main.exs"))
-	case module, mix:
+		file = binary(s.mainFile(spec.ID))
+	default:
 		to := filepath.Join(dir, buildDir)
-		if err := s.built(ctx, to, spec, n, what, sys); err != nil {
+		if _, err := s.built(ctx, to, spec, n, o); err != nil {
 			return "", err
 		}
-		apps = append(projectApps(to), apps...)
+		apps = append(appsIn(to), apps...)
 	}
-	if sys.elixir != "" && what != module {
+	if o.sys.elixir != "" && o.kind != module {
 		apps = append([]string{"elixir"}, apps...)
 	}
 	for i, a := range apps {
 		apps[i] = "'" + a + "'"
 	}
-	text := fmt.Sprintf("#{apps => [%s], script => %s, start => %s, patience => %d}.\n", strings.Join(apps, ","), file, binary(n.Start), patience.Milliseconds())
+	restored, err := putStates(dir, n, states)
+	if err != nil {
+		return "", err
+	}
+	text := fmt.Sprintf("#{apps => [%s], script => %s, start => %s, patience => %d, states => %s}.\n",
+		strings.Join(apps, ","), file, binary(n.Start), patience.Milliseconds(), restored)
 	if err := os.Mkdir(filepath.Join(dir, bootDir), 0o700); err != nil {
 		return "", err
 	}
-	files := map[string][]byte{cookieFile: []byte(hex.EncodeToString(cookie)), specFile: []byte(text)}
+	config, err := json.Marshal(n)
+	if err != nil {
+		return "", err
+	}
+	files := map[string][]byte{cookieFile: []byte(hex.EncodeToString(cookie)), specFile: []byte(text), kindFile: []byte(o.kind), configFile: config}
 	beams, err := bootBeams.ReadDir("boot")
 	if err != nil {
 		return "", err
@@ -142,21 +196,21 @@ func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec
 	return name, nil
 }
 
-// built makes a directory with what a source is compiled to.
-func (s *Strategy) built(ctx context.Context, to string, spec sdk.SandboxSpec, n Node, what kind, sys *system) error {
+// built makes a directory with what a source is made into, and tells its hash.
+func (s *Strategy) built(ctx context.Context, to string, spec sdk.SandboxSpec, n Node, o *opened) (string, error) {
 	for attempt := 0; ; attempt++ {
-		made, err := s.build(ctx, spec, n, what, sys)
+		made, err := s.build(ctx, spec, n, o.source, o.sys)
 		if err != nil {
-			return err
+			return "", err
 		}
 		s.cache.RLock()
 		err = copyTree(made, to, made, nil)
 		s.cache.RUnlock()
 		if !errors.Is(err, fs.ErrNotExist) || attempt == 2 {
-			return err
+			return filepath.Base(made), err
 		}
 		if err := os.RemoveAll(to); err != nil { // it was evicted meanwhile
-			return err
+			return "", err
 		}
 	}
 }

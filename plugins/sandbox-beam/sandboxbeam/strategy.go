@@ -1,8 +1,8 @@
 //go:build unix
 
 // Package sandboxbeam is the strategy sandbox-beam: a sandbox of it is a BEAM node
-// with a script, a module or a Mix project in it, in a directory of its own, which
-// is a target while it runs.
+// with a script, a module, a project, a release or the modules of another node in it,
+// in a directory of its own, which is a target while it runs.
 //
 // Its processes are a keeper's, as those of sandbox-process are (package keeper):
 // limits, logs and what is done when plugin or host are gone are the same. What is
@@ -11,11 +11,12 @@
 // is known to no EPMD (boot/debughost_sandbox.erl).
 //
 // It does not shut its code in: that can do what the user can that debughost runs
-// as. The source is a path of the member that runs the sandbox.
+// as. The source is a bundle that comes with the spec (bundle.go), or a path of the
+// member that runs the sandbox. Its code is changed while it runs (reload.go), and the
+// states of its processes go along when it moves (snapshot.go).
 package sandboxbeam
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -54,12 +55,14 @@ type Config struct {
 
 // Node is the config of one sandbox.
 type Node struct {
-	Source         string            `json:"source" doc:"absolute path of a script (.exs), of a module (.erl), or of the directory of a Mix project; empty means a node without code of yours"`
+	Source         string            `json:"source" doc:"absolute path, or with a bundle a path in it, of a script (.exs), of a module (.erl), or of the directory of a Mix project, a rebar3 project, a release, or of modules (lib/APP/ebin); empty means the bundle, or a node without code of yours"`
 	Start          string            `json:"start" doc:"expression that is evaluated once the rest is up: Elixir, or Erlang where there is no Elixir or the source is a module"`
 	OTP            string            `json:"otp" doc:"name of the section's otp to run on; empty means the erl in path"`
 	Apps           []string          `json:"apps" doc:"applications to start before, beside those of the project"`
 	Args           []string          `json:"args" doc:"further arguments of erl"`
 	Env            map[string]string `json:"env" doc:"environment variables of the node and of the compiler, such as MIX_ENV"`
+	State          []string          `json:"state" doc:"names of processes whose state a snapshot takes along, as Shop.Stock or shop_stock"`
+	StateModule    string            `json:"state_module" doc:"module whose snapshot/0 makes a term that a snapshot takes along, and whose restore/1 is called with it"`
 	CompileTimeout time.Duration     `json:"compile_timeout" min:"1s" max:"1h" doc:"after which a compiler that still runs is stopped"`
 }
 
@@ -83,17 +86,21 @@ type Strategy struct {
 	mu      sync.Mutex
 	systems map[string]*system // by directory of erl
 	names   map[string]string  // of nodes, by sandbox; the node has no say in it
+	changes map[string]bool    // sandboxes of which the code is being changed
 }
 
 var (
 	_ sdk.Sandbox    = (*Strategy)(nil)
 	_ sdk.Configured = (*Strategy)(nil)
 	_ sdk.Operator   = (*Strategy)(nil)
+
+	_ sdk.Reloader    = (*Strategy)(nil)
+	_ sdk.Snapshotter = (*Strategy)(nil)
 )
 
 // New returns the strategy with its defaults.
 func New(version string) sdk.Strategy {
-	return &Strategy{version: version, systems: map[string]*system{}, names: map[string]string{}, config: Config{
+	return &Strategy{version: version, systems: map[string]*system{}, names: map[string]string{}, changes: map[string]bool{}, config: Config{
 		CacheSize: 2 << 30, LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto",
 	}}
 }
@@ -177,13 +184,17 @@ func (s *Strategy) Create(ctx context.Context, spec sdk.SandboxSpec) (sdk.Sandbo
 	if err := sdk.DecodeConfig(spec.Config, &n); err != nil {
 		return sdk.SandboxHandle{}, fmt.Errorf("create %.140s: %w", spec.ID, err)
 	}
-	h, err := s.create(ctx, spec, n)
+	h, err := s.create(ctx, spec, n, nil)
 	if err != nil {
 		return sdk.SandboxHandle{}, fmt.Errorf("create %.140s: %w", spec.ID, err)
 	}
-	s.name(spec.ID, h.Node)
+	return s.created(spec.ID, h)
+}
+
+func (s *Strategy) created(id string, h handle) (sdk.SandboxHandle, error) {
+	s.name(id, h.Node)
 	state, err := json.Marshal(h)
-	return sdk.SandboxHandle{ID: spec.ID, State: state}, err
+	return sdk.SandboxHandle{ID: id, State: state}, err
 }
 
 // name notes what a sandbox's node is called.
@@ -285,36 +296,51 @@ func (s *Strategy) stage() (string, error) {
 type kind string
 
 const (
-	empty  kind = "empty"
-	script kind = "script" // .exs
-	module kind = "module" // .erl
-	mix    kind = "mix"    // a project's directory
+	empty   kind = "empty"
+	script  kind = "script"  // .exs
+	module  kind = "module"  // .erl
+	mix     kind = "mix"     // a project's directory
+	rebar3  kind = "rebar3"  // a project's directory
+	release kind = "release" // a directory as mix release and rebar3 release make it
+	modules kind = "modules" // lib/APP/ebin, as taken from a node
 )
 
 // kindOf looks at a source.
-func kindOf(source string) (kind, error) {
+func kindOf(source, shown string) (kind, error) {
 	if source == "" {
 		return empty, nil
-	}
-	if !filepath.IsAbs(source) {
-		return "", sdk.Invalid("source", "want an absolute path: the member that runs it may be any")
 	}
 	info, err := os.Stat(source)
 	var path *fs.PathError
 	switch {
 	case errors.As(err, &path):
-		return "", sdk.Invalid("source", fmt.Sprintf("%s: %v (it has to be on the member that runs the sandbox)", source, path.Err))
+		return "", sdk.Invalid("source", fmt.Sprintf("%s: %v (it has to be on the member that runs the sandbox, or in the bundle)", shown, path.Err))
 	case err != nil:
 		return "", err
 	case info.IsDir():
-		if _, err := os.Stat(filepath.Join(source, "mix.exs")); err != nil {
-			return "", sdk.Invalid("source", source+" has no mix.exs in it")
-		}
-		return mix, nil
+		return kindOfDir(source, shown)
 	case filepath.Ext(source) == ".exs":
 		return script, nil
 	case filepath.Ext(source) == ".erl":
 		return module, nil
 	}
-	return "", sdk.Invalid("source", fmt.Sprintf("%s is no .exs, no .erl and no directory", cmp.Or(filepath.Base(source), source)))
+	return "", sdk.Invalid("source", fmt.Sprintf("%s is no .exs, no .erl and no directory", shown))
+}
+
+func kindOfDir(source, shown string) (kind, error) {
+	has := func(pattern string) bool {
+		found, _ := fs.Glob(os.DirFS(source), pattern)
+		return len(found) > 0
+	}
+	switch {
+	case has("mix.exs"):
+		return mix, nil
+	case has("rebar.config"):
+		return rebar3, nil
+	case has("releases/start_erl.data"):
+		return release, nil
+	case has("lib/*/ebin"):
+		return modules, nil
+	}
+	return "", sdk.Invalid("source", shown+" has neither mix.exs nor rebar.config nor releases/start_erl.data nor lib/*/ebin in it")
 }

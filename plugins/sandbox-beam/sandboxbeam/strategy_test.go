@@ -353,7 +353,7 @@ func TestConfigProblems(t *testing.T) {
 	for want, n := range map[string]map[string]any{
 		"source: want an absolute path":      {"source": "here.exs"},
 		"source: /none.exs: no such file":    {"source": "/none.exs"},
-		"source: " + dir + " has no mix.exs": {"source": dir},
+		"source: " + dir + " has neither mix.exs": {"source": dir},
 		"x.txt is no .exs, no .erl":          {"source": text},
 		"otp: there is no otp.19 in":         {"otp": "19"},
 		`apps: "No" is not an application's`: {"apps": []string{"No"}},

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,7 @@ type system struct {
 	release string   // 27
 	elixir  string   // its version; empty: there is none
 	ebins   []string // of Elixir
+	apps    []string // names of all that comes with these
 }
 
 // probeTime bounds a question to an Erlang or an Elixir.
@@ -79,21 +81,37 @@ func probe(ctx context.Context, bin string) (*system, error) {
 	sys := &system{bin: bin}
 	elixir := filepath.Join(bin, "elixir")
 	if _, err := exec.LookPath(elixir); err != nil {
-		out, err := ask(ctx, bin, filepath.Join(bin, "erl"), "-noinput", "-eval", `io:put_chars(erlang:system_info(otp_release)), halt().`)
-		sys.release = strings.TrimSpace(out)
-		return sys, err
+		out, err := ask(ctx, bin, filepath.Join(bin, "erl"), "-noinput", "-eval", `io:put_chars([erlang:system_info(otp_release), "\n", code:lib_dir()]), halt().`)
+		if err != nil {
+			return nil, err
+		}
+		release, libs, _ := strings.Cut(strings.TrimSpace(out), "\n")
+		sys.release, sys.apps = release, appsOf(libs)
+		return sys, nil
 	}
-	out, err := ask(ctx, bin, elixir, "-e", `IO.puts([System.otp_release(), "\n", System.version(), "\n", :code.lib_dir(:elixir)])`)
+	out, err := ask(ctx, bin, elixir, "-e", `IO.puts([System.otp_release(), "\n", System.version(), "\n", :code.lib_dir(:elixir), "\n", :code.lib_dir()])`)
 	if err != nil {
 		return nil, err
 	}
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if len(lines) != 3 {
+	if len(lines) != 4 {
 		return nil, fmt.Errorf("ask %s for its version: it says %.200q", elixir, out)
 	}
 	sys.release, sys.elixir = lines[0], lines[1]
+	sys.apps = append(appsOf(lines[3]), appsOf(filepath.Dir(lines[2]))...)
 	sys.ebins, err = filepath.Glob(filepath.Join(filepath.Dir(lines[2]), "*", "ebin"))
 	return sys, err
+}
+
+// appsOf are the applications in a directory of them, kernel-9.2 or kernel.
+func appsOf(libs string) []string {
+	var apps []string
+	entries, _ := os.ReadDir(libs)
+	for _, e := range entries {
+		name, _, _ := strings.Cut(e.Name(), "-")
+		apps = append(apps, name)
+	}
+	return apps
 }
 
 func ask(ctx context.Context, bin string, command ...string) (string, error) {

@@ -51,22 +51,22 @@ up() ->
     Up = self(),
     {Pid, Mon} = spawn_monitor(fun() -> bring(Up, Spec) end),
     receive
-        {program, Pid} -> watch(Pid, Mon, maps:get(patience, Spec) div ?LOOK, none, 0);
-        {done, Pid} -> ready(), ended(Pid, Mon);
+        {program, Pid} -> watch(Pid, Mon, Spec, none, 0);
+        {done, Pid} -> ready(Spec), ended(Pid, Mon);
         {'DOWN', Mon, process, Pid, Reason} -> failed(Reason)
     end.
 
-watch(Pid, Mon, Patience, _, Quiet) when Quiet >= Patience ->
-    ready(),
+watch(Pid, Mon, #{patience := Patience} = Spec, _, Quiet) when Quiet * ?LOOK >= Patience ->
+    ready(Spec),
     ended(Pid, Mon);
-watch(Pid, Mon, Patience, Last, Quiet) ->
+watch(Pid, Mon, Spec, Last, Quiet) ->
     receive
-        {done, Pid} -> ready(), ended(Pid, Mon);
+        {done, Pid} -> ready(Spec), ended(Pid, Mon);
         {'DOWN', Mon, process, Pid, Reason} -> failed(Reason)
     after ?LOOK ->
         case process_info(Pid, [status, reductions]) of
-            [{status, waiting}, _] = Last -> watch(Pid, Mon, Patience, Last, Quiet + 1);
-            Now -> watch(Pid, Mon, Patience, Now, 0)
+            [{status, waiting}, _] = Last -> watch(Pid, Mon, Spec, Last, Quiet + 1);
+            Now -> watch(Pid, Mon, Spec, Now, 0)
         end
     end.
 
@@ -77,10 +77,21 @@ ended(Pid, Mon) ->
         {'DOWN', Mon, process, Pid, Reason} -> failed(Reason)
     end.
 
-ready() -> ok = write("ready", "").
+%% States that are to be put back are there before anybody is told.
+ready(#{states := none}) -> ok = write("ready", "");
+ready(#{states := {Name, Module}}) ->
+    case debughost_code:restore(path(Name), Module) of
+        {ok, _} ->
+            ok = file:delete(path(Name)),
+            ok = write("ready", "");
+        {error, Text} -> failed({states, Text})
+    end.
 
 failed({Class, Reason, Stack}) ->
     io:put_chars(standard_error, [print(Class, Reason, Stack), $\n]),
+    erlang:halt(1);
+failed({states, Text}) ->
+    io:format(standard_error, "put the states back: ~ts~n", [Text]),
     erlang:halt(1);
 failed(Reason) ->
     io:format(standard_error, "what brings the system up has ended: ~tp~n", [Reason]),

@@ -1,0 +1,155 @@
+//go:build unix
+
+package sandboxbeam
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/debughost/debughost/sdk"
+)
+
+// rebar3 is where the program is: beside erl, or in the PATH of the section.
+func (s *Strategy) rebar3(sys *system) (string, error) {
+	for _, dir := range append([]string{sys.bin}, filepath.SplitList(s.config.Path)...) {
+		if path := filepath.Join(dir, "rebar3"); filepath.IsAbs(dir) {
+			if _, err := exec.LookPath(path); err == nil {
+				return path, nil
+			}
+		}
+	}
+	return "", sdk.WithHint(fmt.Errorf("there is no rebar3 in %s or in PATH", sys.bin), "install it there, or have path of the section of "+Name+" lead to it")
+}
+
+// collectRebar3 makes of what rebar3 compiled in a home what a source is made into.
+func collectRebar3(home, to string) error {
+	if err := os.MkdirAll(filepath.Join(to, "lib"), 0o700); err != nil {
+		return err
+	}
+	var apps []string
+	for _, lib := range []string{"lib", "checkouts"} {
+		libs, err := os.ReadDir(filepath.Join(home, "rebar", "default", lib))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, l := range libs {
+			from := filepath.Join(home, "rebar", "default", lib, l.Name())
+			for _, part := range []string{"ebin", "priv"} {
+				at, err := filepath.EvalSymlinks(filepath.Join(from, part))
+				if err != nil {
+					continue
+				}
+				if err := os.MkdirAll(filepath.Join(to, "lib", l.Name()), 0o700); err != nil {
+					return err
+				}
+				if err := copyTree(at, filepath.Join(to, "lib", l.Name(), part), home, nil); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, pattern := range []string{"src/*.app.src", "apps/*/src/*.app.src", "lib/*/src/*.app.src"} {
+		found, err := fs.Glob(os.DirFS(filepath.Join(home, "src")), pattern)
+		if err != nil {
+			return err
+		}
+		for _, f := range found {
+			apps = append(apps, strings.TrimSuffix(filepath.Base(f), ".app.src"))
+		}
+	}
+	config := filepath.Join(home, "src", "config", "sys.config")
+	if err := copyFile(config, filepath.Join(to, "sys.config")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return writeApps(to, apps)
+}
+
+// writeApps notes which applications are to be started.
+func writeApps(dir string, apps []string) error {
+	quoted := make([]string, 0, len(apps))
+	for _, a := range apps {
+		if !appSyntax.MatchString(a) {
+			return fmt.Errorf("%.100q is not an application's name", a)
+		}
+		quoted = append(quoted, a)
+	}
+	return os.WriteFile(filepath.Join(dir, appsFile), []byte("["+strings.Join(quoted, ",")+"].\n"), 0o600)
+}
+
+var (
+	// {application, "1.0", permanent}, and {application, "1.0"}, of a .rel file.
+	relApp  = regexp.MustCompile(`\{\s*'?([a-z][a-zA-Z0-9_@]*)'?\s*,\s*"[^"]*"\s*(?:,\s*([a-z]+))?[^{}]*\}`)
+	relErts = regexp.MustCompile(`\{\s*erts\s*,\s*"(\d+)[^"]*"\s*\}`)
+)
+
+// assemble makes of a release what a source is made into: its own applications, with
+// its configuration. Those of Erlang and Elixir are the system's, which has to be at
+// least as new as what the release was made with.
+func assemble(from, to string, sys *system) error {
+	data, err := os.ReadFile(filepath.Join(from, "releases", "start_erl.data"))
+	if err != nil {
+		return err
+	}
+	fields := strings.Fields(string(data))
+	if len(fields) != 2 || !filepath.IsLocal(fields[1]) {
+		return errors.New("releases/start_erl.data of the release does not name its version")
+	}
+	dir := filepath.Join(from, "releases", fields[1])
+	rels, err := filepath.Glob(filepath.Join(escapeGlob(dir), "*.rel"))
+	if err != nil {
+		return err
+	}
+	if len(rels) == 0 {
+		return fmt.Errorf("there is no .rel file in releases/%s of the release", fields[1])
+	}
+	rel, err := os.ReadFile(rels[0])
+	if err != nil {
+		return err
+	}
+	if m := relErts.FindSubmatch(rel); m != nil {
+		erts, _ := strconv.Atoi(string(m[1]))
+		if own, err := strconv.Atoi(sys.release); err == nil && erts+12 > own {
+			return sdk.WithHint(fmt.Errorf("the release was made with OTP %d, and is to run on OTP %d", erts+12, own), "choose another with otp")
+		}
+	}
+	var apps []string
+	for _, m := range relApp.FindAllSubmatch(rel, -1) {
+		name, mode := string(m[1]), string(m[2])
+		if name != "erts" && mode != "load" && mode != "none" && !slices.Contains(apps, name) && !slices.Contains(sys.apps, name) {
+			apps = append(apps, name)
+		}
+	}
+	libs, err := os.ReadDir(filepath.Join(from, "lib"))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(to, "lib"), 0o700); err != nil {
+		return err
+	}
+	for _, l := range libs {
+		name, _, _ := strings.Cut(l.Name(), "-")
+		if !l.IsDir() || slices.Contains(sys.apps, name) {
+			continue
+		}
+		if err := copyTree(filepath.Join(from, "lib", l.Name()), filepath.Join(to, "lib", name), from, nil); err != nil {
+			return err
+		}
+	}
+	if err := copyFile(filepath.Join(dir, "sys.config"), filepath.Join(to, "sys.config")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return writeApps(to, apps)
+}
+
+// escapeGlob makes a path that stands for itself in a pattern.
+func escapeGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
+}
