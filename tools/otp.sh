@@ -5,7 +5,7 @@
 #     tools/otp.sh 27         # only that one
 #
 # into $DEBUGHOST_OTP (default: .otp in the repository), so that
-# $DEBUGHOST_OTP/27/bin/{erl,erlc,escript,epmd,elixir,elixirc,iex,mix} run.
+# $DEBUGHOST_OTP/27/bin/{erl,erlc,escript,epmd,elixir,elixirc,iex,mix,rebar3} run.
 #
 # It takes Debian's own packages of the Debian release that carries each OTP,
 # together with that release's C library, and unpacks them into the directory.
@@ -57,8 +57,11 @@ runs() { # VER DIR
 
 # The stamp holds the directory's own path: a copied or moved directory does
 # not run any more, so its stamp must not count.
-stamped() { [ "$(cat "$1/.debughost-otp" 2>/dev/null)" = "$1" ]; }
+stamped() { [ "$(cat "$1/.debughost-otp" 2>/dev/null)" = "$1" ] && whole "$1"; }
 stamp() { printf '%s\n' "$1" 2>/dev/null >"$1/.debughost-otp"; }
+
+# whole says whether a directory that this script has made has all that it makes now.
+whole() { [ ! -e "$1/.lock" ] || [ -x "$1/bin/rebar3" ]; }
 
 # need_debian explains what to do where Debian's tools are not there.
 need_debian() {
@@ -128,6 +131,9 @@ download() { # VER APT_DIR
   say "OTP $1: downloading from Debian $suite"
   private_apt "$a" -y --download-only install "${packages[@]}" >"$a/log" 2>&1 ||
     die "OTP $1: download: $(tail -n 3 "$a/log")"
+  # It is one file. What it names as its dependencies would bring a desktop along.
+  (cd "$a/cache/archives" && private_apt "$a" download rebar3) >"$a/log" 2>&1 ||
+    die "OTP $1: download rebar3: $(tail -n 3 "$a/log")"
 }
 
 # unpack fills ROOT with the packages and with the libraries they need.
@@ -135,7 +141,7 @@ unpack() { # APT_DIR ROOT
   local deb link target dir
   for deb in "$1"/cache/archives/*.deb; do
     case ${deb##*/} in
-      elixir_* | erlang-* | patchelf_* | lib* | zlib1g* | gcc-*-base*) dpkg-deb -x "$deb" "$2" ;;
+      elixir_* | erlang-* | rebar3_* | patchelf_* | lib* | zlib1g* | gcc-*-base*) dpkg-deb -x "$deb" "$2" ;;
     esac
   done
   # Absolute links would lead out of ROOT.
@@ -192,12 +198,14 @@ exec '$program' "\$@"
 EOT
     chmod +x "$2/$name"
   done
+  printf '#!/bin/sh\nexec %s %s "$@"\n' "'$2/escript'" "'$1/usr/bin/rebar3'" >"$2/rebar3"
+  chmod +x "$2/rebar3"
 }
 
 install_release() { # VER
   local ver=$1 dir=$otp_dir/$1
   if stamped "$dir"; then return; fi
-  if runs "$ver" "$dir"; then
+  if runs "$ver" "$dir" && whole "$dir"; then
     stamp "$dir" || : # read-only: looked at again next time
     return
   fi
