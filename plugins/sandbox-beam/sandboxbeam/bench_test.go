@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,5 +73,60 @@ func BenchmarkMixAgain(b *testing.B) {
 		b.StopTimer()
 		require.NoError(b, s.Destroy(b.Context(), id))
 		b.StartTimer()
+	}
+}
+
+// BenchmarkReload is the reload of one module, of a Mix project, a script and a module.
+func BenchmarkReload(b *testing.B) {
+	for _, kind := range []string{"mix", "exs", "erl"} {
+		b.Run(kind, func(b *testing.B) {
+			s := strategy(b, "")
+			var source, file string
+			text := counter
+			switch kind {
+			case "mix":
+				text = tillOf("1", "n", "{:reply, state + n, state + n}", "{:ok, state}")
+				source = project(b, text)
+				file = filepath.Join(source, "lib", "shop.ex")
+				for i := range 30 {
+					write(b, filepath.Join(source, "lib", strconv.Itoa(i)+".ex"), "defmodule Shop.M"+strconv.Itoa(i)+" do\n  def m, do: 1\nend\n")
+				}
+			case "exs":
+				source = write(b, filepath.Join(b.TempDir(), "counter.exs"), text)
+				file = source
+			case "erl":
+				text = "-module(shop).\n-export([price/0]).\nprice() -> 7.\n"
+				source = write(b, filepath.Join(b.TempDir(), "shop.erl"), text)
+				file = source
+			}
+			n := map[string]any{"source": source, "otp": erltest.Releases()[1]}
+			config, err := json.Marshal(n)
+			require.NoError(b, err)
+			_, err = s.Create(b.Context(), sdk.SandboxSpec{ID: "r", Config: config})
+			require.NoError(b, err)
+			defer func() { require.NoError(b, s.Destroy(b.Context(), "r")) }()
+			change := func(i int) {
+				more := "\ndefmodule Another do\n  def other, do: " + strconv.Itoa(i) + "\nend\n"
+				if kind == "erl" {
+					write(b, file, strings.Replace(text, "7", strconv.Itoa(i), 1))
+				} else {
+					write(b, file, strings.Replace(text, "use GenServer", "use GenServer\n  def other, do: "+strconv.Itoa(i), 1)+more)
+				}
+				r, err := s.again(b, "r", n)
+				require.NoError(b, err)
+				require.NotEmpty(b, r.Loaded)
+			}
+			change(100) // starts the keeper of compilers
+			change(101)
+			b.ResetTimer()
+			for i := range b.N {
+				b.StopTimer()
+				time.Sleep(time.Second) // Mix does not see what changes within the second of its last work
+				b.StartTimer()
+				change(1000 + i)
+			}
+			b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/reload")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }

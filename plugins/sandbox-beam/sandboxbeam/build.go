@@ -189,10 +189,7 @@ func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node,
 		env = append(env, "REBAR_BASE_DIR="+filepath.Join(home, "rebar"), "REBAR_CACHE_DIR="+filepath.Join(home, "cache"), "HEX_OFFLINE=1", "REBAR_OFFLINE=1")
 		command = []string{rebar, "compile"}
 	}
-	_, err := s.builds.Create(ctx, keeper.Spec{
-		ID: id, Home: stage, Dir: filepath.Join(home, "src"), Command: command, Env: env, Limits: spec.Limits, Orphan: compilerOrphan,
-		LogSize: s.config.LogSize, LogRate: s.config.LogRate,
-	})
+	_, err := s.builds.Create(ctx, s.compiler(id, stage, home, command, env, spec))
 	if err != nil {
 		return fmt.Errorf("compile %s: %w", from.shown, err)
 	}
@@ -219,6 +216,14 @@ func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node,
 		return fmt.Errorf("keep what was compiled: %w", err)
 	}
 	return nil
+}
+
+// compiler is what the keeper of compilers is to run, in a home that is made in stage.
+func (s *Strategy) compiler(id, stage, home string, command, env []string, spec sdk.SandboxSpec) keeper.Spec {
+	return keeper.Spec{
+		ID: id, Home: stage, Dir: filepath.Join(home, "src"), Command: command, Env: env, Limits: spec.Limits, Orphan: compilerOrphan,
+		LogSize: s.config.LogSize, LogRate: s.config.LogRate,
+	}
 }
 
 // gone is behind the name of what is being removed: no half of it is ever used.

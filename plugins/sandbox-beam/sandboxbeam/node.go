@@ -154,7 +154,7 @@ func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec
 		file = binary(s.mainFile(spec.ID))
 	default:
 		to := filepath.Join(dir, buildDir)
-		if _, err := s.built(ctx, to, spec, n, o); err != nil {
+		if err := s.built(ctx, to, spec, n, o); err != nil {
 			return "", err
 		}
 		apps = append(appsIn(to), apps...)
@@ -196,21 +196,21 @@ func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec
 	return name, nil
 }
 
-// built makes a directory with what a source is made into, and tells its hash.
-func (s *Strategy) built(ctx context.Context, to string, spec sdk.SandboxSpec, n Node, o *opened) (string, error) {
+// built makes a directory with what a source is made into.
+func (s *Strategy) built(ctx context.Context, to string, spec sdk.SandboxSpec, n Node, o *opened) error {
 	for attempt := 0; ; attempt++ {
 		made, err := s.build(ctx, spec, n, o.source, o.sys)
 		if err != nil {
-			return "", err
+			return err
 		}
 		s.cache.RLock()
 		err = copyTree(made, to, made, nil)
 		s.cache.RUnlock()
 		if !errors.Is(err, fs.ErrNotExist) || attempt == 2 {
-			return filepath.Base(made), err
+			return err
 		}
 		if err := os.RemoveAll(to); err != nil { // it was evicted meanwhile
-			return "", err
+			return err
 		}
 	}
 }

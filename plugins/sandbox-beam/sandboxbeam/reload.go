@@ -44,7 +44,6 @@ func (s *Strategy) Reload(ctx context.Context, spec sdk.SandboxSpec) ([]byte, er
 
 // Report is what a reload has changed.
 type Report struct {
-	Build     string          `json:"build"`  // hash of the source and of what it was compiled with
 	Loaded    []ModuleChange  `json:"loaded"` // modules whose code is another now
 	Added     []string        `json:"added"`
 	Removed   []string        `json:"removed"`
@@ -105,7 +104,10 @@ func (s *Strategy) reload(ctx context.Context, spec sdk.SandboxSpec) (*Report, e
 	if err := os.RemoveAll(next); err != nil { // of one that was killed
 		return nil, err
 	}
-	hash, err := s.built(ctx, next, spec, n, o)
+	warm, err := s.warmBuild(ctx, next, spec, n, o)
+	if err == nil && !warm {
+		err = s.built(ctx, next, spec, n, o)
+	}
 	if err != nil {
 		_ = os.RemoveAll(next)
 		return nil, err
@@ -114,13 +116,16 @@ func (s *Strategy) reload(ctx context.Context, spec sdk.SandboxSpec) (*Report, e
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(next))
 	}
-	report.Build, report.TookMS = hash, time.Since(began).Milliseconds()
+	report.TookMS = time.Since(began).Milliseconds()
+	// It is done. What follows is for later, and may fail where there is no space.
 	if o.kind == script {
-		if err := replaceFile(o.path, s.mainFile(spec.ID)); err != nil {
-			return nil, err
-		}
+		_ = replaceFile(o.path, s.mainFile(spec.ID))
 	}
-	return report, s.note(spec.ID, n, report)
+	_ = s.note(spec.ID, n, report)
+	if !warm {
+		_ = s.warmUp(spec, n, o)
+	}
+	return report, nil
 }
 
 // begin tells whether nobody else changes a sandbox's code.
@@ -148,8 +153,7 @@ func (s *Strategy) scriptBuild(ctx context.Context, to string, spec sdk.SandboxS
 	}
 	runs := *o
 	runs.source = source{kind: script, path: s.mainFile(spec.ID), shown: "the script that runs", within: s.home(spec.ID)}
-	_, err := s.built(ctx, to, spec, n, &runs)
-	if err != nil {
+	if err := s.built(ctx, to, spec, n, &runs); err != nil {
 		return errors.Join(err, os.RemoveAll(to))
 	}
 	return nil

@@ -86,6 +86,7 @@ type Strategy struct {
 	mu      sync.Mutex
 	systems map[string]*system // by directory of erl
 	names   map[string]string  // of nodes, by sandbox; the node has no say in it
+	warms   map[string]*warm   // compilers that stay, by sandbox
 	changes map[string]bool    // sandboxes of which the code is being changed
 }
 
@@ -100,7 +101,7 @@ var (
 
 // New returns the strategy with its defaults.
 func New(version string) sdk.Strategy {
-	return &Strategy{version: version, systems: map[string]*system{}, names: map[string]string{}, changes: map[string]bool{}, config: Config{
+	return &Strategy{version: version, systems: map[string]*system{}, names: map[string]string{}, warms: map[string]*warm{}, changes: map[string]bool{}, config: Config{
 		CacheSize: 2 << 30, LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto",
 	}}
 }
@@ -169,6 +170,13 @@ func (s *Strategy) Close() error {
 		return nil
 	}
 	s.cancel()
+	s.mu.Lock()
+	for _, w := range s.warms {
+		if w.end != nil {
+			w.end.Stop()
+		}
+	}
+	s.mu.Unlock()
 	return errors.Join(<-s.selfEnd, s.builds.Close(), s.nodes.Close())
 }
 
@@ -251,11 +259,13 @@ func (s *Strategy) Wait(ctx context.Context, id string) (sdk.SandboxExit, error)
 
 // Stop implements sdk.Sandbox.
 func (s *Strategy) Stop(ctx context.Context, id string, timeout time.Duration) error {
+	s.drop(id)
 	return s.nodes.Stop(ctx, id, timeout)
 }
 
 // Destroy implements sdk.Sandbox.
 func (s *Strategy) Destroy(ctx context.Context, id string) error {
+	s.drop(id)
 	err := s.nodes.Destroy(ctx, id)
 	if err == nil {
 		s.mu.Lock()

@@ -351,14 +351,14 @@ func TestConfigProblems(t *testing.T) {
 	dir := t.TempDir()
 	text := write(t, filepath.Join(dir, "x.txt"), "")
 	for want, n := range map[string]map[string]any{
-		"source: want an absolute path":      {"source": "here.exs"},
-		"source: /none.exs: no such file":    {"source": "/none.exs"},
+		"source: want an absolute path":           {"source": "here.exs"},
+		"source: /none.exs: no such file":         {"source": "/none.exs"},
 		"source: " + dir + " has neither mix.exs": {"source": dir},
-		"x.txt is no .exs, no .erl":          {"source": text},
-		"otp: there is no otp.19 in":         {"otp": "19"},
-		`apps: "No" is not an application's`: {"apps": []string{"No"}},
-		"compile_timeout":                    {"compile_timeout": "0s"},
-		"sauce: unknown key":                 {"sauce": "x"},
+		"x.txt is no .exs, no .erl":               {"source": text},
+		"otp: there is no otp.19 in":              {"otp": "19"},
+		`apps: "No" is not an application's`:      {"apps": []string{"No"}},
+		"compile_timeout":                         {"compile_timeout": "0s"},
+		"sauce: unknown key":                      {"sauce": "x"},
 	} {
 		_, err := s.sandbox(t, "a", n)
 		require.ErrorContains(t, err, want)

@@ -1,0 +1,388 @@
+//go:build unix
+
+package sandboxbeam
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/debughost/debughost/plugins/internal/keeper"
+	"github.com/debughost/debughost/sdk"
+)
+
+// A compiler takes longer to start than to compile what has changed. So the first
+// reload of a sandbox leaves one running, on a copy of the source of its own, for those
+// that follow (boot/warm.exs). What it makes is not kept for other sandboxes: it has
+// seen more than one state of the source.
+
+//go:embed boot/warm.exs
+var warmCompiler []byte
+
+const (
+	warmTime = 10 * time.Minute // that it stays after it was used last
+	maxWarm  = 4                // that stay at a time
+	warmPoll = 5 * time.Millisecond
+)
+
+// warm is a compiler that stays.
+type warm struct {
+	id   string // the keeper's
+	home string
+	key  string // of what it was started with; one with another is of no use
+	end  *time.Timer
+	last time.Time // it was used
+	busy bool
+	up   chan struct{} // closed when it can be used, or never will
+}
+
+// warmKey is a hash of what a compiler reads only when it starts.
+func (s *Strategy) warmKey(spec sdk.SandboxSpec, n Node, o *opened) (string, error) {
+	h := []string{string(o.kind), o.sys.bin, filepath.Base(o.path), fmt.Sprint(spec.Limits)}
+	if o.kind == mix {
+		for _, name := range []string{"mix.exs", "mix.lock", "config"} {
+			text, err := hashTree(filepath.Join(o.path, name))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return "", err
+			}
+			h = append(h, name, text)
+		}
+	}
+	return strings.Join(append(h, s.environ(n, o.sys)...), "\x00"), nil
+}
+
+// warmUp leaves a compiler running for a sandbox. It goes on when it has returned, with
+// a copy of the source.
+func (s *Strategy) warmUp(spec sdk.SandboxSpec, n Node, o *opened) error {
+	if o.sys.elixir == "" || o.kind != mix && o.kind != script && o.kind != module {
+		return nil
+	}
+	key, err := s.warmKey(spec, n, o)
+	if err != nil {
+		return err
+	}
+	stage, err := s.stage()
+	if err != nil {
+		return err
+	}
+	w := &warm{id: "warm-" + filepath.Base(stage), key: key, busy: true, up: make(chan struct{})}
+	w.home = keeper.Home(filepath.Join(s.dir, buildsDir), w.id)
+	k, err := s.warmCommand(stage, w, spec, n, o)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(stage))
+	}
+	s.drop(spec.ID)
+	s.mu.Lock()
+	s.warms[spec.ID] = w
+	s.mu.Unlock()
+	go func() {
+		ctx, cancel := context.WithTimeout(s.ctx, n.CompileTimeout)
+		defer cancel()
+		defer os.RemoveAll(stage)
+		defer close(w.up)
+		_, err := s.builds.Create(ctx, k)
+		if err == nil {
+			err = s.warmWait(ctx, w, "up", "", time.Time{})
+		}
+		if err != nil || ctx.Err() != nil {
+			s.cool(spec.ID, w)
+			return
+		}
+		s.rest(spec.ID, w)
+	}()
+	return nil
+}
+
+func (s *Strategy) warmCommand(stage string, w *warm, spec sdk.SandboxSpec, n Node, o *opened) (keeper.Spec, error) {
+	var err error
+	if o.kind == mix {
+		err = copyTree(o.path, filepath.Join(stage, "src"), o.within, notSource)
+	} else if err = os.Mkdir(filepath.Join(stage, "src"), 0o700); err == nil {
+		err = copyFile(o.path, filepath.Join(stage, "src", filepath.Base(o.path)))
+	}
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(stage, "out"), 0o700)
+	}
+	for name, text := range map[string][]byte{"warm.exs": warmCompiler, "exs_modules.exs": exsModules, "export.exs": mixExport} {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(stage, name), text, 0o600)
+		}
+	}
+	out := filepath.Join(w.home, "out")
+	command := []string{filepath.Join(o.sys.bin, "elixir"), filepath.Join(w.home, "warm.exs")}
+	if o.kind == mix {
+		command = []string{filepath.Join(o.sys.bin, "mix"), "run", "--no-start", filepath.Join(w.home, "warm.exs")}
+	}
+	k := s.compiler(w.id, stage, w.home, command, append(s.environ(n, o.sys), "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out, "HEX_OFFLINE=1",
+		"DEBUGHOST_WARM="+w.home, "DEBUGHOST_KIND="+string(o.kind), "DEBUGHOST_MAIN="+filepath.Base(o.path)+"\n"+s.mainFile(spec.ID)), spec)
+	return k, err
+}
+
+// warmBuild has the compiler that stays make the directory to; false: there is none that
+// could, and nothing was done.
+func (s *Strategy) warmBuild(ctx context.Context, to string, spec sdk.SandboxSpec, n Node, o *opened) (done bool, err error) {
+	key, err := s.warmKey(spec, n, o)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.CompileTimeout)
+	defer cancel()
+	w := s.take(ctx, spec.ID, key)
+	if w == nil {
+		return false, ctx.Err()
+	}
+	err = s.warmCompile(ctx, w, o)
+	var failed *compileError
+	if err != nil && !errors.As(err, &failed) {
+		s.cool(spec.ID, w) // it is not what it should be: another one does it
+		if ctx.Err() != nil {
+			return true, fmt.Errorf("compile %s: %w", o.shown, ctx.Err())
+		}
+		return false, nil
+	}
+	defer s.rest(spec.ID, w)
+	if err != nil {
+		return true, fmt.Errorf("compile %s: %w", o.shown, err)
+	}
+	return true, copyTree(filepath.Join(w.home, "out"), to, w.home, []string{".mix"})
+}
+
+// take gives a compiler to one that reloads, once it has come up; nil: there is none.
+func (s *Strategy) take(ctx context.Context, id, key string) *warm {
+	s.mu.Lock()
+	w := s.warms[id]
+	s.mu.Unlock()
+	if w == nil || w.key != key {
+		return nil
+	}
+	select {
+	case <-w.up:
+	case <-ctx.Done():
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.warms[id] != w || w.busy || !w.end.Stop() {
+		return nil
+	}
+	w.busy = true
+	return w
+}
+
+// compileError is what a compiler says.
+type compileError struct{ text string }
+
+func (e *compileError) Error() string { return e.text }
+
+func (s *Strategy) warmCompile(ctx context.Context, w *warm, o *opened) error {
+	src := filepath.Join(w.home, "src")
+	stage, err := s.stage()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(stage)
+	fresh := filepath.Join(stage, "src")
+	if o.kind == mix {
+		err = copyTree(o.path, fresh, o.within, notSource)
+	} else if err = os.Mkdir(fresh, 0o700); err == nil {
+		err = copyFile(o.path, filepath.Join(fresh, filepath.Base(o.path)))
+	}
+	if err != nil {
+		return err
+	}
+	// Mix goes by the times of files, in seconds: what is changed within the second of
+	// the last compilation it would not see.
+	if next := time.Until(w.last.Truncate(time.Second).Add(time.Second)); o.kind == mix && next > 0 {
+		select {
+		case <-time.After(next):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := syncTree(fresh, src); err != nil {
+		return err
+	}
+	token := make([]byte, 8)
+	_, _ = rand.Read(token)
+	began := time.Now()
+	if err := writeNew(filepath.Join(w.home, "todo"), []byte(hex.EncodeToString(token))); err != nil {
+		return err
+	}
+	return s.warmWait(ctx, w, "done", hex.EncodeToString(token), began)
+}
+
+// warmWait waits until the compiler has written a file, with the token in it.
+func (s *Strategy) warmWait(ctx context.Context, w *warm, name, token string, began time.Time) error {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		if _, err := s.builds.Wait(waiting, w.id); err == nil {
+			close(ended)
+		}
+	}()
+	tick := time.NewTicker(warmPoll)
+	defer tick.Stop()
+	file := filepath.Join(w.home, name)
+	for {
+		if f, err := openRegular(file); err == nil {
+			text, err := io.ReadAll(io.LimitReader(f, 100))
+			if err = cmp.Or(err, f.Close()); err != nil {
+				return err
+			}
+			switch result, ok := strings.CutPrefix(string(text), token); {
+			case !ok: // of one before
+			case token == "" || result == " ok":
+				return nil
+			default:
+				return &compileError{s.said(ctx, w.id, began, token)}
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ended:
+			return errors.New("the compiler has ended")
+		}
+	}
+}
+
+// said is what a compiler has printed since a time, until the line that ends it.
+func (s *Strategy) said(ctx context.Context, id string, since time.Time, token string) string {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	var b strings.Builder
+	_ = s.builds.Logs(ctx, id, sdk.LogOptions{Tail: compilerLines, Follow: true}, func(l sdk.LogLine) error {
+		if bytes.HasPrefix(l.Line, []byte(token)) {
+			return io.EOF
+		}
+		if l.Time.After(since) {
+			b.Write(l.Line)
+			b.WriteByte('\n')
+		}
+		return nil
+	})
+	return strings.TrimSpace(b.String())
+}
+
+// rest lets a compiler wait for its next use, and ends those that are too many.
+func (s *Strategy) rest(id string, w *warm) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.warms[id] != w {
+		go s.cool(id, w)
+		return
+	}
+	w.busy, w.last = false, time.Now()
+	w.end = time.AfterFunc(warmTime, func() { s.cool(id, w) })
+	for len(s.warms) > maxWarm {
+		var oldest string
+		for other, v := range s.warms {
+			if !v.busy && other != id && (oldest == "" || v.last.Before(s.warms[oldest].last)) {
+				oldest = other
+			}
+		}
+		if oldest == "" {
+			return
+		}
+		v := s.warms[oldest]
+		delete(s.warms, oldest)
+		go s.cool(oldest, v)
+	}
+}
+
+// drop ends the compiler of a sandbox.
+func (s *Strategy) drop(id string) {
+	s.mu.Lock()
+	w := s.warms[id]
+	s.mu.Unlock()
+	if w != nil {
+		s.cool(id, w)
+	}
+}
+
+// cool ends a compiler.
+func (s *Strategy) cool(id string, w *warm) {
+	s.mu.Lock()
+	if s.warms[id] == w {
+		delete(s.warms, id)
+	}
+	if w.end != nil {
+		w.end.Stop()
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	_ = s.builds.Destroy(ctx, w.id)
+}
+
+// syncTree makes a directory like another one, and touches only what differs: what a
+// compiler goes by is the time of a file.
+func syncTree(from, to string) error {
+	seen := map[string]bool{}
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		seen[rel] = true
+		at := filepath.Join(to, rel)
+		if d.IsDir() {
+			if err := os.Mkdir(at, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+			return nil
+		}
+		if same, err := sameFile(path, at); err != nil || same {
+			return err
+		}
+		return replaceFile(path, at)
+	})
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(to, path)
+		if err != nil || seen[rel] {
+			return err
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+}
+
+// sameFile tells whether two files have the same content; the second may be missing.
+func sameFile(a, b string) (bool, error) {
+	one, err := os.ReadFile(a)
+	if err != nil {
+		return false, err
+	}
+	two, err := os.ReadFile(b)
+	if err != nil {
+		return false, nil
+	}
+	return bytes.Equal(one, two), nil
+}
