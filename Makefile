@@ -74,7 +74,7 @@ otp: ## install OTP 25, 27 and 29 for the tests
 
 .PHONY: test-deps
 test-deps: otp
-	@tools/need.sh ip=iproute2 iptables=iptables
+	@tools/need.sh ip=iproute2 iptables=iptables cc=gcc+libc6-dev
 
 .PHONY: test
 test: build test-deps ## all tests; TESTS=./erl/... for some

@@ -69,7 +69,7 @@ func (s *Strategy) sandbox(t *testing.T, id string, n map[string]any) (sdk.Sandb
 }
 
 // call calls a function in a sandbox, by distribution, as a debughost would.
-func (s *Strategy) call(t *testing.T, id, module, function string, args ...etf.Term) string {
+func (s *Strategy) call(t testing.TB, id, module, function string, args ...etf.Term) string {
 	t.Helper()
 	st, err := s.Inspect(t.Context(), id)
 	require.NoError(t, err)
