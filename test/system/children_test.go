@@ -26,7 +26,7 @@ type home struct {
 }
 
 // newHome starts one in a directory, with a configuration.
-func newHome(t *testing.T, dir, config string) *home {
+func newHome(t testing.TB, dir, config string) *home {
 	t.Helper()
 	if dir == "" {
 		dir = rig.TempDir(t)
@@ -49,7 +49,7 @@ func newHome(t *testing.T, dir, config string) *home {
 }
 
 // again starts it anew, on the same directory.
-func (h *home) again(t *testing.T) {
+func (h *home) again(t testing.TB) {
 	t.Helper()
 	h.Host = rig.Start(t, h.opts)
 }
