@@ -44,8 +44,15 @@ type ChildSpec struct {
 	Near            string               `protobuf:"bytes,11,opt,name=near,proto3" json:"near,omitempty"`                                                                                         // a target on whose machine it is to run
 	Apart           []string             `protobuf:"bytes,12,rep,name=apart,proto3" json:"apart,omitempty"`                                                                                       // children that it must not run beside
 	Handoff         string               `protobuf:"bytes,13,opt,name=handoff,proto3" json:"handoff,omitempty"`                                                                                   // none (the default), snapshot
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The blob with what it is made of, a tar archive compressed by gzip; empty: none.
+	Bundle string `protobuf:"bytes,14,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	// The blob with a snapshot that it begins with whenever it begins afresh; empty: none.
+	Seed string `protobuf:"bytes,15,opt,name=seed,proto3" json:"seed,omitempty"`
+	// What bundle has been, newest last, which is what it is; at most 20. It is kept by
+	// debughost, and does not count in a request.
+	Versions      []*ChildVersion `protobuf:"bytes,16,rep,name=versions,proto3" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ChildSpec) Reset() {
@@ -169,6 +176,88 @@ func (x *ChildSpec) GetHandoff() string {
 	return ""
 }
 
+func (x *ChildSpec) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
+}
+
+func (x *ChildSpec) GetSeed() string {
+	if x != nil {
+		return x.Seed
+	}
+	return ""
+}
+
+func (x *ChildSpec) GetVersions() []*ChildVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+// ChildVersion is a bundle that a child has had.
+type ChildVersion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bundle        string                 `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`     // since when
+	Note          string                 `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"` // of who put it there; at most 200 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChildVersion) Reset() {
+	*x = ChildVersion{}
+	mi := &file_control_proto_children_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChildVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChildVersion) ProtoMessage() {}
+
+func (x *ChildVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChildVersion.ProtoReflect.Descriptor instead.
+func (*ChildVersion) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ChildVersion) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
+}
+
+func (x *ChildVersion) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ChildVersion) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 // ChildLimits caps what a child may use; 0 means no limit.
 type ChildLimits struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -183,7 +272,7 @@ type ChildLimits struct {
 
 func (x *ChildLimits) Reset() {
 	*x = ChildLimits{}
-	mi := &file_control_proto_children_proto_msgTypes[1]
+	mi := &file_control_proto_children_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -195,7 +284,7 @@ func (x *ChildLimits) String() string {
 func (*ChildLimits) ProtoMessage() {}
 
 func (x *ChildLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[1]
+	mi := &file_control_proto_children_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -208,7 +297,7 @@ func (x *ChildLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChildLimits.ProtoReflect.Descriptor instead.
 func (*ChildLimits) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{1}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ChildLimits) GetMemory() uint64 {
@@ -264,13 +353,14 @@ type Child struct {
 	Memory        uint64                 `protobuf:"varint,12,opt,name=memory,proto3" json:"memory,omitempty"`            // bytes; 0: not known
 	Placement     string                 `protobuf:"bytes,13,opt,name=placement,proto3" json:"placement,omitempty"`
 	Restart       string                 `protobuf:"bytes,14,opt,name=restart,proto3" json:"restart,omitempty"`
+	Bundle        string                 `protobuf:"bytes,15,opt,name=bundle,proto3" json:"bundle,omitempty"` // of its spec
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Child) Reset() {
 	*x = Child{}
-	mi := &file_control_proto_children_proto_msgTypes[2]
+	mi := &file_control_proto_children_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -282,7 +372,7 @@ func (x *Child) String() string {
 func (*Child) ProtoMessage() {}
 
 func (x *Child) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[2]
+	mi := &file_control_proto_children_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -295,7 +385,7 @@ func (x *Child) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Child.ProtoReflect.Descriptor instead.
 func (*Child) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{2}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Child) GetId() string {
@@ -396,6 +486,13 @@ func (x *Child) GetRestart() string {
 	return ""
 }
 
+func (x *Child) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
+}
+
 // ChildEntry is one line of a child's history.
 type ChildEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -411,7 +508,7 @@ type ChildEntry struct {
 
 func (x *ChildEntry) Reset() {
 	*x = ChildEntry{}
-	mi := &file_control_proto_children_proto_msgTypes[3]
+	mi := &file_control_proto_children_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +520,7 @@ func (x *ChildEntry) String() string {
 func (*ChildEntry) ProtoMessage() {}
 
 func (x *ChildEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[3]
+	mi := &file_control_proto_children_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +533,7 @@ func (x *ChildEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChildEntry.ProtoReflect.Descriptor instead.
 func (*ChildEntry) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{3}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ChildEntry) GetTime() *timestamppb.Timestamp {
@@ -495,7 +592,7 @@ type ChildExit struct {
 
 func (x *ChildExit) Reset() {
 	*x = ChildExit{}
-	mi := &file_control_proto_children_proto_msgTypes[4]
+	mi := &file_control_proto_children_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +604,7 @@ func (x *ChildExit) String() string {
 func (*ChildExit) ProtoMessage() {}
 
 func (x *ChildExit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[4]
+	mi := &file_control_proto_children_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +617,7 @@ func (x *ChildExit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChildExit.ProtoReflect.Descriptor instead.
 func (*ChildExit) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{4}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ChildExit) GetCode() int32 {
@@ -567,7 +664,7 @@ type StartChildRequest struct {
 
 func (x *StartChildRequest) Reset() {
 	*x = StartChildRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[5]
+	mi := &file_control_proto_children_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +676,7 @@ func (x *StartChildRequest) String() string {
 func (*StartChildRequest) ProtoMessage() {}
 
 func (x *StartChildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[5]
+	mi := &file_control_proto_children_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +689,7 @@ func (x *StartChildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartChildRequest.ProtoReflect.Descriptor instead.
 func (*StartChildRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{5}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StartChildRequest) GetSpec() *ChildSpec {
@@ -611,7 +708,7 @@ type ChildResponse struct {
 
 func (x *ChildResponse) Reset() {
 	*x = ChildResponse{}
-	mi := &file_control_proto_children_proto_msgTypes[6]
+	mi := &file_control_proto_children_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +720,7 @@ func (x *ChildResponse) String() string {
 func (*ChildResponse) ProtoMessage() {}
 
 func (x *ChildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[6]
+	mi := &file_control_proto_children_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +733,7 @@ func (x *ChildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChildResponse.ProtoReflect.Descriptor instead.
 func (*ChildResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ChildResponse) GetChild() *Child {
@@ -660,7 +757,7 @@ type ListChildrenRequest struct {
 
 func (x *ListChildrenRequest) Reset() {
 	*x = ListChildrenRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[7]
+	mi := &file_control_proto_children_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +769,7 @@ func (x *ListChildrenRequest) String() string {
 func (*ListChildrenRequest) ProtoMessage() {}
 
 func (x *ListChildrenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[7]
+	mi := &file_control_proto_children_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +782,7 @@ func (x *ListChildrenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChildrenRequest.ProtoReflect.Descriptor instead.
 func (*ListChildrenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListChildrenRequest) GetState() string {
@@ -739,7 +836,7 @@ type ListChildrenResponse struct {
 
 func (x *ListChildrenResponse) Reset() {
 	*x = ListChildrenResponse{}
-	mi := &file_control_proto_children_proto_msgTypes[8]
+	mi := &file_control_proto_children_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +848,7 @@ func (x *ListChildrenResponse) String() string {
 func (*ListChildrenResponse) ProtoMessage() {}
 
 func (x *ListChildrenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[8]
+	mi := &file_control_proto_children_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +861,7 @@ func (x *ListChildrenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChildrenResponse.ProtoReflect.Descriptor instead.
 func (*ListChildrenResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListChildrenResponse) GetChildren() []*Child {
@@ -783,7 +880,7 @@ type GetChildRequest struct {
 
 func (x *GetChildRequest) Reset() {
 	*x = GetChildRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[9]
+	mi := &file_control_proto_children_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +892,7 @@ func (x *GetChildRequest) String() string {
 func (*GetChildRequest) ProtoMessage() {}
 
 func (x *GetChildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[9]
+	mi := &file_control_proto_children_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +905,7 @@ func (x *GetChildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChildRequest.ProtoReflect.Descriptor instead.
 func (*GetChildRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetChildRequest) GetId() string {
@@ -832,7 +929,7 @@ type GetChildResponse struct {
 
 func (x *GetChildResponse) Reset() {
 	*x = GetChildResponse{}
-	mi := &file_control_proto_children_proto_msgTypes[10]
+	mi := &file_control_proto_children_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +941,7 @@ func (x *GetChildResponse) String() string {
 func (*GetChildResponse) ProtoMessage() {}
 
 func (x *GetChildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[10]
+	mi := &file_control_proto_children_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +954,7 @@ func (x *GetChildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChildResponse.ProtoReflect.Descriptor instead.
 func (*GetChildResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetChildResponse) GetChild() *Child {
@@ -907,7 +1004,7 @@ type MemberTrouble struct {
 
 func (x *MemberTrouble) Reset() {
 	*x = MemberTrouble{}
-	mi := &file_control_proto_children_proto_msgTypes[11]
+	mi := &file_control_proto_children_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1016,7 @@ func (x *MemberTrouble) String() string {
 func (*MemberTrouble) ProtoMessage() {}
 
 func (x *MemberTrouble) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[11]
+	mi := &file_control_proto_children_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1029,7 @@ func (x *MemberTrouble) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberTrouble.ProtoReflect.Descriptor instead.
 func (*MemberTrouble) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MemberTrouble) GetMember() string {
@@ -970,7 +1067,7 @@ type WaitChildRequest struct {
 
 func (x *WaitChildRequest) Reset() {
 	*x = WaitChildRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[12]
+	mi := &file_control_proto_children_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1079,7 @@ func (x *WaitChildRequest) String() string {
 func (*WaitChildRequest) ProtoMessage() {}
 
 func (x *WaitChildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[12]
+	mi := &file_control_proto_children_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1092,7 @@ func (x *WaitChildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitChildRequest.ProtoReflect.Descriptor instead.
 func (*WaitChildRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WaitChildRequest) GetId() string {
@@ -1036,7 +1133,7 @@ type WaitChildResponse struct {
 
 func (x *WaitChildResponse) Reset() {
 	*x = WaitChildResponse{}
-	mi := &file_control_proto_children_proto_msgTypes[13]
+	mi := &file_control_proto_children_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1145,7 @@ func (x *WaitChildResponse) String() string {
 func (*WaitChildResponse) ProtoMessage() {}
 
 func (x *WaitChildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[13]
+	mi := &file_control_proto_children_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1158,7 @@ func (x *WaitChildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitChildResponse.ProtoReflect.Descriptor instead.
 func (*WaitChildResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WaitChildResponse) GetChild() *Child {
@@ -1087,7 +1184,7 @@ type StopChildRequest struct {
 
 func (x *StopChildRequest) Reset() {
 	*x = StopChildRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[14]
+	mi := &file_control_proto_children_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1196,7 @@ func (x *StopChildRequest) String() string {
 func (*StopChildRequest) ProtoMessage() {}
 
 func (x *StopChildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[14]
+	mi := &file_control_proto_children_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1209,7 @@ func (x *StopChildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopChildRequest.ProtoReflect.Descriptor instead.
 func (*StopChildRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StopChildRequest) GetId() string {
@@ -1131,7 +1228,7 @@ type RestartChildRequest struct {
 
 func (x *RestartChildRequest) Reset() {
 	*x = RestartChildRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[15]
+	mi := &file_control_proto_children_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1240,7 @@ func (x *RestartChildRequest) String() string {
 func (*RestartChildRequest) ProtoMessage() {}
 
 func (x *RestartChildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[15]
+	mi := &file_control_proto_children_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1253,7 @@ func (x *RestartChildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartChildRequest.ProtoReflect.Descriptor instead.
 func (*RestartChildRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RestartChildRequest) GetId() string {
@@ -1176,7 +1273,7 @@ type MoveChildRequest struct {
 
 func (x *MoveChildRequest) Reset() {
 	*x = MoveChildRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[16]
+	mi := &file_control_proto_children_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1285,7 @@ func (x *MoveChildRequest) String() string {
 func (*MoveChildRequest) ProtoMessage() {}
 
 func (x *MoveChildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[16]
+	mi := &file_control_proto_children_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1298,7 @@ func (x *MoveChildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveChildRequest.ProtoReflect.Descriptor instead.
 func (*MoveChildRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MoveChildRequest) GetId() string {
@@ -1227,7 +1324,7 @@ type RemoveChildRequest struct {
 
 func (x *RemoveChildRequest) Reset() {
 	*x = RemoveChildRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[17]
+	mi := &file_control_proto_children_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1336,7 @@ func (x *RemoveChildRequest) String() string {
 func (*RemoveChildRequest) ProtoMessage() {}
 
 func (x *RemoveChildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[17]
+	mi := &file_control_proto_children_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1349,7 @@ func (x *RemoveChildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveChildRequest.ProtoReflect.Descriptor instead.
 func (*RemoveChildRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveChildRequest) GetId() string {
@@ -1270,7 +1367,7 @@ type RemoveChildResponse struct {
 
 func (x *RemoveChildResponse) Reset() {
 	*x = RemoveChildResponse{}
-	mi := &file_control_proto_children_proto_msgTypes[18]
+	mi := &file_control_proto_children_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1379,7 @@ func (x *RemoveChildResponse) String() string {
 func (*RemoveChildResponse) ProtoMessage() {}
 
 func (x *RemoveChildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[18]
+	mi := &file_control_proto_children_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1392,7 @@ func (x *RemoveChildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveChildResponse.ProtoReflect.Descriptor instead.
 func (*RemoveChildResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{18}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{19}
 }
 
 type ReadChildLogRequest struct {
@@ -1309,7 +1406,7 @@ type ReadChildLogRequest struct {
 
 func (x *ReadChildLogRequest) Reset() {
 	*x = ReadChildLogRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[19]
+	mi := &file_control_proto_children_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1418,7 @@ func (x *ReadChildLogRequest) String() string {
 func (*ReadChildLogRequest) ProtoMessage() {}
 
 func (x *ReadChildLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[19]
+	mi := &file_control_proto_children_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1431,7 @@ func (x *ReadChildLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadChildLogRequest.ProtoReflect.Descriptor instead.
 func (*ReadChildLogRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadChildLogRequest) GetId() string {
@@ -1367,7 +1464,7 @@ type ReadChildLogResponse struct {
 
 func (x *ReadChildLogResponse) Reset() {
 	*x = ReadChildLogResponse{}
-	mi := &file_control_proto_children_proto_msgTypes[20]
+	mi := &file_control_proto_children_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1476,7 @@ func (x *ReadChildLogResponse) String() string {
 func (*ReadChildLogResponse) ProtoMessage() {}
 
 func (x *ReadChildLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[20]
+	mi := &file_control_proto_children_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1489,7 @@ func (x *ReadChildLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadChildLogResponse.ProtoReflect.Descriptor instead.
 func (*ReadChildLogResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadChildLogResponse) GetLines() []*ChildLogLine {
@@ -1414,7 +1511,7 @@ type ChildLogLine struct {
 
 func (x *ChildLogLine) Reset() {
 	*x = ChildLogLine{}
-	mi := &file_control_proto_children_proto_msgTypes[21]
+	mi := &file_control_proto_children_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1523,7 @@ func (x *ChildLogLine) String() string {
 func (*ChildLogLine) ProtoMessage() {}
 
 func (x *ChildLogLine) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[21]
+	mi := &file_control_proto_children_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1536,7 @@ func (x *ChildLogLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChildLogLine.ProtoReflect.Descriptor instead.
 func (*ChildLogLine) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ChildLogLine) GetTime() *timestamppb.Timestamp {
@@ -1470,6 +1567,504 @@ func (x *ChildLogLine) GetMember() string {
 	return ""
 }
 
+type UploadBlobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id that is expected, of the first message; empty: any.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The next piece, at most 1 MB; all together at most 256 MB.
+	Chunk         []byte `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadBlobRequest) Reset() {
+	*x = UploadBlobRequest{}
+	mi := &file_control_proto_children_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadBlobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadBlobRequest) ProtoMessage() {}
+
+func (x *UploadBlobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadBlobRequest.ProtoReflect.Descriptor instead.
+func (*UploadBlobRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UploadBlobRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UploadBlobRequest) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+type UploadBlobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`      // SHA-256 of the content, 64 lower-case hexadecimal digits
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"` // bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadBlobResponse) Reset() {
+	*x = UploadBlobResponse{}
+	mi := &file_control_proto_children_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadBlobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadBlobResponse) ProtoMessage() {}
+
+func (x *UploadBlobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadBlobResponse.ProtoReflect.Descriptor instead.
+func (*UploadBlobResponse) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *UploadBlobResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UploadBlobResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type DownloadBlobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadBlobRequest) Reset() {
+	*x = DownloadBlobRequest{}
+	mi := &file_control_proto_children_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadBlobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadBlobRequest) ProtoMessage() {}
+
+func (x *DownloadBlobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadBlobRequest.ProtoReflect.Descriptor instead.
+func (*DownloadBlobRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DownloadBlobRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type DownloadBlobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunk         []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DownloadBlobResponse) Reset() {
+	*x = DownloadBlobResponse{}
+	mi := &file_control_proto_children_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DownloadBlobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DownloadBlobResponse) ProtoMessage() {}
+
+func (x *DownloadBlobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DownloadBlobResponse.ProtoReflect.Descriptor instead.
+func (*DownloadBlobResponse) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DownloadBlobResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+type ReloadChildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Bundle        string                 `protobuf:"bytes,2,opt,name=bundle,proto3" json:"bundle,omitempty"` // id of a blob
+	Note          string                 `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`     // at most 200 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadChildRequest) Reset() {
+	*x = ReloadChildRequest{}
+	mi := &file_control_proto_children_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadChildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadChildRequest) ProtoMessage() {}
+
+func (x *ReloadChildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadChildRequest.ProtoReflect.Descriptor instead.
+func (*ReloadChildRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ReloadChildRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReloadChildRequest) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
+}
+
+func (x *ReloadChildRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+type ReloadChildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Report        string                 `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"` // JSON, in the strategy's own terms; at most 4 MB
+	Child         *Child                 `protobuf:"bytes,2,opt,name=child,proto3" json:"child,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadChildResponse) Reset() {
+	*x = ReloadChildResponse{}
+	mi := &file_control_proto_children_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadChildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadChildResponse) ProtoMessage() {}
+
+func (x *ReloadChildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadChildResponse.ProtoReflect.Descriptor instead.
+func (*ReloadChildResponse) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ReloadChildResponse) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
+}
+
+func (x *ReloadChildResponse) GetChild() *Child {
+	if x != nil {
+		return x.Child
+	}
+	return nil
+}
+
+type OperateChildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Operation     string                 `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
+	Input         string                 `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"` // JSON; empty: {}; at most 4 MB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperateChildRequest) Reset() {
+	*x = OperateChildRequest{}
+	mi := &file_control_proto_children_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperateChildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperateChildRequest) ProtoMessage() {}
+
+func (x *OperateChildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateChildRequest.ProtoReflect.Descriptor instead.
+func (*OperateChildRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *OperateChildRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OperateChildRequest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *OperateChildRequest) GetInput() string {
+	if x != nil {
+		return x.Input
+	}
+	return ""
+}
+
+type OperateChildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Output        string                 `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"` // JSON; at most 4 MB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperateChildResponse) Reset() {
+	*x = OperateChildResponse{}
+	mi := &file_control_proto_children_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperateChildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperateChildResponse) ProtoMessage() {}
+
+func (x *OperateChildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateChildResponse.ProtoReflect.Descriptor instead.
+func (*OperateChildResponse) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *OperateChildResponse) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+type SnapshotChildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotChildRequest) Reset() {
+	*x = SnapshotChildRequest{}
+	mi := &file_control_proto_children_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChildRequest) ProtoMessage() {}
+
+func (x *SnapshotChildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChildRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotChildRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SnapshotChildRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type SnapshotChildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunk         []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotChildResponse) Reset() {
+	*x = SnapshotChildResponse{}
+	mi := &file_control_proto_children_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChildResponse) ProtoMessage() {}
+
+func (x *SnapshotChildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_children_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChildResponse.ProtoReflect.Descriptor instead.
+func (*SnapshotChildResponse) Descriptor() ([]byte, []int) {
+	return file_control_proto_children_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SnapshotChildResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
 type DrainMemberRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Member        string                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
@@ -1480,7 +2075,7 @@ type DrainMemberRequest struct {
 
 func (x *DrainMemberRequest) Reset() {
 	*x = DrainMemberRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[22]
+	mi := &file_control_proto_children_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +2087,7 @@ func (x *DrainMemberRequest) String() string {
 func (*DrainMemberRequest) ProtoMessage() {}
 
 func (x *DrainMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[22]
+	mi := &file_control_proto_children_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +2100,7 @@ func (x *DrainMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainMemberRequest.ProtoReflect.Descriptor instead.
 func (*DrainMemberRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{22}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DrainMemberRequest) GetMember() string {
@@ -1531,7 +2126,7 @@ type DrainMemberResponse struct {
 
 func (x *DrainMemberResponse) Reset() {
 	*x = DrainMemberResponse{}
-	mi := &file_control_proto_children_proto_msgTypes[23]
+	mi := &file_control_proto_children_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +2138,7 @@ func (x *DrainMemberResponse) String() string {
 func (*DrainMemberResponse) ProtoMessage() {}
 
 func (x *DrainMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[23]
+	mi := &file_control_proto_children_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +2151,7 @@ func (x *DrainMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainMemberResponse.ProtoReflect.Descriptor instead.
 func (*DrainMemberResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{23}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DrainMemberResponse) GetChildren() uint32 {
@@ -1575,7 +2170,7 @@ type WatchDrainRequest struct {
 
 func (x *WatchDrainRequest) Reset() {
 	*x = WatchDrainRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[24]
+	mi := &file_control_proto_children_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +2182,7 @@ func (x *WatchDrainRequest) String() string {
 func (*WatchDrainRequest) ProtoMessage() {}
 
 func (x *WatchDrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[24]
+	mi := &file_control_proto_children_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +2195,7 @@ func (x *WatchDrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchDrainRequest.ProtoReflect.Descriptor instead.
 func (*WatchDrainRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{24}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WatchDrainRequest) GetMember() string {
@@ -1622,7 +2217,7 @@ type WatchDrainResponse struct {
 
 func (x *WatchDrainResponse) Reset() {
 	*x = WatchDrainResponse{}
-	mi := &file_control_proto_children_proto_msgTypes[25]
+	mi := &file_control_proto_children_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +2229,7 @@ func (x *WatchDrainResponse) String() string {
 func (*WatchDrainResponse) ProtoMessage() {}
 
 func (x *WatchDrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[25]
+	mi := &file_control_proto_children_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +2242,7 @@ func (x *WatchDrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchDrainResponse.ProtoReflect.Descriptor instead.
 func (*WatchDrainResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{25}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchDrainResponse) GetDraining() bool {
@@ -1688,7 +2283,7 @@ type ExplainPlacementRequest struct {
 
 func (x *ExplainPlacementRequest) Reset() {
 	*x = ExplainPlacementRequest{}
-	mi := &file_control_proto_children_proto_msgTypes[26]
+	mi := &file_control_proto_children_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +2295,7 @@ func (x *ExplainPlacementRequest) String() string {
 func (*ExplainPlacementRequest) ProtoMessage() {}
 
 func (x *ExplainPlacementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[26]
+	mi := &file_control_proto_children_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +2308,7 @@ func (x *ExplainPlacementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPlacementRequest.ProtoReflect.Descriptor instead.
 func (*ExplainPlacementRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{26}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExplainPlacementRequest) GetId() string {
@@ -1742,7 +2337,7 @@ type ExplainPlacementResponse struct {
 
 func (x *ExplainPlacementResponse) Reset() {
 	*x = ExplainPlacementResponse{}
-	mi := &file_control_proto_children_proto_msgTypes[27]
+	mi := &file_control_proto_children_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +2349,7 @@ func (x *ExplainPlacementResponse) String() string {
 func (*ExplainPlacementResponse) ProtoMessage() {}
 
 func (x *ExplainPlacementResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[27]
+	mi := &file_control_proto_children_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +2362,7 @@ func (x *ExplainPlacementResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPlacementResponse.ProtoReflect.Descriptor instead.
 func (*ExplainPlacementResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{27}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExplainPlacementResponse) GetStrategy() string {
@@ -1811,7 +2406,7 @@ type PlacementScore struct {
 
 func (x *PlacementScore) Reset() {
 	*x = PlacementScore{}
-	mi := &file_control_proto_children_proto_msgTypes[28]
+	mi := &file_control_proto_children_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2418,7 @@ func (x *PlacementScore) String() string {
 func (*PlacementScore) ProtoMessage() {}
 
 func (x *PlacementScore) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_children_proto_msgTypes[28]
+	mi := &file_control_proto_children_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2431,7 @@ func (x *PlacementScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementScore.ProtoReflect.Descriptor instead.
 func (*PlacementScore) Descriptor() ([]byte, []int) {
-	return file_control_proto_children_proto_rawDescGZIP(), []int{28}
+	return file_control_proto_children_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PlacementScore) GetMember() string {
@@ -1871,7 +2466,7 @@ var File_control_proto_children_proto protoreflect.FileDescriptor
 
 const file_control_proto_children_proto_rawDesc = "" +
 	"\n" +
-	"\x1ccontrol/proto/children.proto\x12\x14debughost.control.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bcontrol/proto/options.proto\"\xcc\x04\n" +
+	"\x1ccontrol/proto/children.proto\x12\x14debughost.control.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bcontrol/proto/options.proto\"\xb8\x05\n" +
 	"\tChildSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bstrategy\x18\x02 \x01(\tR\bstrategy\x12\x1c\n" +
@@ -1886,17 +2481,24 @@ const file_control_proto_children_proto_rawDesc = "" +
 	" \x03(\v20.debughost.control.v1.ChildSpec.ConstraintsEntryR\vconstraints\x12\x12\n" +
 	"\x04near\x18\v \x01(\tR\x04near\x12\x14\n" +
 	"\x05apart\x18\f \x03(\tR\x05apart\x12\x18\n" +
-	"\ahandoff\x18\r \x01(\tR\ahandoff\x1a>\n" +
+	"\ahandoff\x18\r \x01(\tR\ahandoff\x12\x16\n" +
+	"\x06bundle\x18\x0e \x01(\tR\x06bundle\x12\x12\n" +
+	"\x04seed\x18\x0f \x01(\tR\x04seed\x12>\n" +
+	"\bversions\x18\x10 \x03(\v2\".debughost.control.v1.ChildVersionR\bversions\x1a>\n" +
 	"\x10ConstraintsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8a\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +
+	"\fChildVersion\x12\x16\n" +
+	"\x06bundle\x18\x01 \x01(\tR\x06bundle\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\"\x8a\x01\n" +
 	"\vChildLimits\x12\x16\n" +
 	"\x06memory\x18\x01 \x01(\x04R\x06memory\x12\x12\n" +
 	"\x04cpus\x18\x02 \x01(\x01R\x04cpus\x12\x1c\n" +
 	"\tprocesses\x18\x03 \x01(\rR\tprocesses\x12\x1d\n" +
 	"\n" +
 	"open_files\x18\x04 \x01(\rR\topenFiles\x12\x12\n" +
-	"\x04disk\x18\x05 \x01(\x04R\x04disk\"\x8e\x03\n" +
+	"\x04disk\x18\x05 \x01(\x04R\x04disk\"\xa6\x03\n" +
 	"\x05Child\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bstrategy\x18\x02 \x01(\tR\bstrategy\x12\x16\n" +
@@ -1912,7 +2514,8 @@ const file_control_proto_children_proto_rawDesc = "" +
 	"\x04node\x18\v \x01(\tR\x04node\x12\x16\n" +
 	"\x06memory\x18\f \x01(\x04R\x06memory\x12\x1c\n" +
 	"\tplacement\x18\r \x01(\tR\tplacement\x12\x18\n" +
-	"\arestart\x18\x0e \x01(\tR\arestart\"\xcb\x01\n" +
+	"\arestart\x18\x0e \x01(\tR\arestart\x12\x16\n" +
+	"\x06bundle\x18\x0f \x01(\tR\x06bundle\"\xcb\x01\n" +
 	"\n" +
 	"ChildEntry\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
@@ -1983,7 +2586,34 @@ const file_control_proto_children_proto_rawDesc = "" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x12\n" +
 	"\x04line\x18\x03 \x01(\fR\x04line\x12\x16\n" +
-	"\x06member\x18\x04 \x01(\tR\x06member\"@\n" +
+	"\x06member\x18\x04 \x01(\tR\x06member\"?\n" +
+	"\x11UploadBlobRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\x05chunk\x18\x02 \x01(\fB\x04\xd0\xcc%\x01R\x05chunk\"8\n" +
+	"\x12UploadBlobResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\"%\n" +
+	"\x13DownloadBlobRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"2\n" +
+	"\x14DownloadBlobResponse\x12\x1a\n" +
+	"\x05chunk\x18\x01 \x01(\fB\x04\xd0\xcc%\x01R\x05chunk\"P\n" +
+	"\x12ReloadChildRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06bundle\x18\x02 \x01(\tR\x06bundle\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\"`\n" +
+	"\x13ReloadChildResponse\x12\x16\n" +
+	"\x06report\x18\x01 \x01(\tR\x06report\x121\n" +
+	"\x05child\x18\x02 \x01(\v2\x1b.debughost.control.v1.ChildR\x05child\"_\n" +
+	"\x13OperateChildRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\toperation\x18\x02 \x01(\tR\toperation\x12\x1a\n" +
+	"\x05input\x18\x03 \x01(\tB\x04\xd0\xcc%\x01R\x05input\"4\n" +
+	"\x14OperateChildResponse\x12\x1c\n" +
+	"\x06output\x18\x01 \x01(\tB\x04\xd0\xcc%\x01R\x06output\"&\n" +
+	"\x14SnapshotChildRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"3\n" +
+	"\x15SnapshotChildResponse\x12\x1a\n" +
+	"\x05chunk\x18\x01 \x01(\fB\x04\xd0\xcc%\x01R\x05chunk\"@\n" +
 	"\x12DrainMemberRequest\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x12\n" +
 	"\x04undo\x18\x02 \x01(\bR\x04undo\"1\n" +
@@ -2012,7 +2642,7 @@ const file_control_proto_children_proto_rawDesc = "" +
 	"\n" +
 	"PartsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x012\xec\v\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x012\xb8\x11\n" +
 	"\bChildren\x12}\n" +
 	"\n" +
 	"StartChild\x12'.debughost.control.v1.StartChildRequest\x1a#.debughost.control.v1.ChildResponse\"!\xca\xcc%\x06\b\x03\x10\x01(\x01\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/children\x12\x83\x01\n" +
@@ -2023,7 +2653,13 @@ const file_control_proto_children_proto_rawDesc = "" +
 	"\fRestartChild\x12).debughost.control.v1.RestartChildRequest\x1a#.debughost.control.v1.ChildResponse\".\xca\xcc%\x06\b\x02\x10\x01(\x01\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/children/{id}:restart\x12\x85\x01\n" +
 	"\tMoveChild\x12&.debughost.control.v1.MoveChildRequest\x1a#.debughost.control.v1.ChildResponse\"+\xca\xcc%\x06\b\x02\x10\x01(\x01\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/children/{id}:move\x12\x87\x01\n" +
 	"\vRemoveChild\x12(.debughost.control.v1.RemoveChildRequest\x1a).debughost.control.v1.RemoveChildResponse\"#\xca\xcc%\x06\b\x02\x10\x01(\x01\x82\xd3\xe4\x93\x02\x13*\x11/v1/children/{id}\x12\x8c\x01\n" +
-	"\fReadChildLog\x12).debughost.control.v1.ReadChildLogRequest\x1a*.debughost.control.v1.ReadChildLogResponse\"#\xca\xcc%\x02\b\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/children/{id}/log0\x01\x12\x91\x01\n" +
+	"\fReadChildLog\x12).debughost.control.v1.ReadChildLogRequest\x1a*.debughost.control.v1.ReadChildLogResponse\"#\xca\xcc%\x02\b\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/children/{id}/log0\x01\x12\x7f\n" +
+	"\n" +
+	"UploadBlob\x12'.debughost.control.v1.UploadBlobRequest\x1a(.debughost.control.v1.UploadBlobResponse\"\x1c\xca\xcc%\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/blobs(\x01\x12\x85\x01\n" +
+	"\fDownloadBlob\x12).debughost.control.v1.DownloadBlobRequest\x1a*.debughost.control.v1.DownloadBlobResponse\"\x1c\xca\xcc%\x02\b\x02\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/blobs/{id}0\x01\x12\x91\x01\n" +
+	"\vReloadChild\x12(.debughost.control.v1.ReloadChildRequest\x1a).debughost.control.v1.ReloadChildResponse\"-\xca\xcc%\x06\b\x02\x10\x010\x01\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/children/{id}:reload\x12\x95\x01\n" +
+	"\fOperateChild\x12).debughost.control.v1.OperateChildRequest\x1a*.debughost.control.v1.OperateChildResponse\".\xca\xcc%\x06\b\x02\x10\x010\x01\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/children/{id}:operate\x12\x94\x01\n" +
+	"\rSnapshotChild\x12*.debughost.control.v1.SnapshotChildRequest\x1a+.debughost.control.v1.SnapshotChildResponse\"(\xca\xcc%\x02\b\x02\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/children/{id}/snapshot0\x01\x12\x91\x01\n" +
 	"\vDrainMember\x12(.debughost.control.v1.DrainMemberRequest\x1a).debughost.control.v1.DrainMemberResponse\"-\xca\xcc%\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/members/{member}:drain\x12\x8b\x01\n" +
 	"\n" +
 	"WatchDrain\x12'.debughost.control.v1.WatchDrainRequest\x1a(.debughost.control.v1.WatchDrainResponse\"(\xca\xcc%\x02\b\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/members/{member}/drain0\x012\xa7\x01\n" +
@@ -2042,98 +2678,122 @@ func file_control_proto_children_proto_rawDescGZIP() []byte {
 	return file_control_proto_children_proto_rawDescData
 }
 
-var file_control_proto_children_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_control_proto_children_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_control_proto_children_proto_goTypes = []any{
 	(*ChildSpec)(nil),                // 0: debughost.control.v1.ChildSpec
-	(*ChildLimits)(nil),              // 1: debughost.control.v1.ChildLimits
-	(*Child)(nil),                    // 2: debughost.control.v1.Child
-	(*ChildEntry)(nil),               // 3: debughost.control.v1.ChildEntry
-	(*ChildExit)(nil),                // 4: debughost.control.v1.ChildExit
-	(*StartChildRequest)(nil),        // 5: debughost.control.v1.StartChildRequest
-	(*ChildResponse)(nil),            // 6: debughost.control.v1.ChildResponse
-	(*ListChildrenRequest)(nil),      // 7: debughost.control.v1.ListChildrenRequest
-	(*ListChildrenResponse)(nil),     // 8: debughost.control.v1.ListChildrenResponse
-	(*GetChildRequest)(nil),          // 9: debughost.control.v1.GetChildRequest
-	(*GetChildResponse)(nil),         // 10: debughost.control.v1.GetChildResponse
-	(*MemberTrouble)(nil),            // 11: debughost.control.v1.MemberTrouble
-	(*WaitChildRequest)(nil),         // 12: debughost.control.v1.WaitChildRequest
-	(*WaitChildResponse)(nil),        // 13: debughost.control.v1.WaitChildResponse
-	(*StopChildRequest)(nil),         // 14: debughost.control.v1.StopChildRequest
-	(*RestartChildRequest)(nil),      // 15: debughost.control.v1.RestartChildRequest
-	(*MoveChildRequest)(nil),         // 16: debughost.control.v1.MoveChildRequest
-	(*RemoveChildRequest)(nil),       // 17: debughost.control.v1.RemoveChildRequest
-	(*RemoveChildResponse)(nil),      // 18: debughost.control.v1.RemoveChildResponse
-	(*ReadChildLogRequest)(nil),      // 19: debughost.control.v1.ReadChildLogRequest
-	(*ReadChildLogResponse)(nil),     // 20: debughost.control.v1.ReadChildLogResponse
-	(*ChildLogLine)(nil),             // 21: debughost.control.v1.ChildLogLine
-	(*DrainMemberRequest)(nil),       // 22: debughost.control.v1.DrainMemberRequest
-	(*DrainMemberResponse)(nil),      // 23: debughost.control.v1.DrainMemberResponse
-	(*WatchDrainRequest)(nil),        // 24: debughost.control.v1.WatchDrainRequest
-	(*WatchDrainResponse)(nil),       // 25: debughost.control.v1.WatchDrainResponse
-	(*ExplainPlacementRequest)(nil),  // 26: debughost.control.v1.ExplainPlacementRequest
-	(*ExplainPlacementResponse)(nil), // 27: debughost.control.v1.ExplainPlacementResponse
-	(*PlacementScore)(nil),           // 28: debughost.control.v1.PlacementScore
-	nil,                              // 29: debughost.control.v1.ChildSpec.ConstraintsEntry
-	nil,                              // 30: debughost.control.v1.GetChildResponse.EnforcedEntry
-	nil,                              // 31: debughost.control.v1.PlacementScore.PartsEntry
-	(*durationpb.Duration)(nil),      // 32: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 33: google.protobuf.Timestamp
+	(*ChildVersion)(nil),             // 1: debughost.control.v1.ChildVersion
+	(*ChildLimits)(nil),              // 2: debughost.control.v1.ChildLimits
+	(*Child)(nil),                    // 3: debughost.control.v1.Child
+	(*ChildEntry)(nil),               // 4: debughost.control.v1.ChildEntry
+	(*ChildExit)(nil),                // 5: debughost.control.v1.ChildExit
+	(*StartChildRequest)(nil),        // 6: debughost.control.v1.StartChildRequest
+	(*ChildResponse)(nil),            // 7: debughost.control.v1.ChildResponse
+	(*ListChildrenRequest)(nil),      // 8: debughost.control.v1.ListChildrenRequest
+	(*ListChildrenResponse)(nil),     // 9: debughost.control.v1.ListChildrenResponse
+	(*GetChildRequest)(nil),          // 10: debughost.control.v1.GetChildRequest
+	(*GetChildResponse)(nil),         // 11: debughost.control.v1.GetChildResponse
+	(*MemberTrouble)(nil),            // 12: debughost.control.v1.MemberTrouble
+	(*WaitChildRequest)(nil),         // 13: debughost.control.v1.WaitChildRequest
+	(*WaitChildResponse)(nil),        // 14: debughost.control.v1.WaitChildResponse
+	(*StopChildRequest)(nil),         // 15: debughost.control.v1.StopChildRequest
+	(*RestartChildRequest)(nil),      // 16: debughost.control.v1.RestartChildRequest
+	(*MoveChildRequest)(nil),         // 17: debughost.control.v1.MoveChildRequest
+	(*RemoveChildRequest)(nil),       // 18: debughost.control.v1.RemoveChildRequest
+	(*RemoveChildResponse)(nil),      // 19: debughost.control.v1.RemoveChildResponse
+	(*ReadChildLogRequest)(nil),      // 20: debughost.control.v1.ReadChildLogRequest
+	(*ReadChildLogResponse)(nil),     // 21: debughost.control.v1.ReadChildLogResponse
+	(*ChildLogLine)(nil),             // 22: debughost.control.v1.ChildLogLine
+	(*UploadBlobRequest)(nil),        // 23: debughost.control.v1.UploadBlobRequest
+	(*UploadBlobResponse)(nil),       // 24: debughost.control.v1.UploadBlobResponse
+	(*DownloadBlobRequest)(nil),      // 25: debughost.control.v1.DownloadBlobRequest
+	(*DownloadBlobResponse)(nil),     // 26: debughost.control.v1.DownloadBlobResponse
+	(*ReloadChildRequest)(nil),       // 27: debughost.control.v1.ReloadChildRequest
+	(*ReloadChildResponse)(nil),      // 28: debughost.control.v1.ReloadChildResponse
+	(*OperateChildRequest)(nil),      // 29: debughost.control.v1.OperateChildRequest
+	(*OperateChildResponse)(nil),     // 30: debughost.control.v1.OperateChildResponse
+	(*SnapshotChildRequest)(nil),     // 31: debughost.control.v1.SnapshotChildRequest
+	(*SnapshotChildResponse)(nil),    // 32: debughost.control.v1.SnapshotChildResponse
+	(*DrainMemberRequest)(nil),       // 33: debughost.control.v1.DrainMemberRequest
+	(*DrainMemberResponse)(nil),      // 34: debughost.control.v1.DrainMemberResponse
+	(*WatchDrainRequest)(nil),        // 35: debughost.control.v1.WatchDrainRequest
+	(*WatchDrainResponse)(nil),       // 36: debughost.control.v1.WatchDrainResponse
+	(*ExplainPlacementRequest)(nil),  // 37: debughost.control.v1.ExplainPlacementRequest
+	(*ExplainPlacementResponse)(nil), // 38: debughost.control.v1.ExplainPlacementResponse
+	(*PlacementScore)(nil),           // 39: debughost.control.v1.PlacementScore
+	nil,                              // 40: debughost.control.v1.ChildSpec.ConstraintsEntry
+	nil,                              // 41: debughost.control.v1.GetChildResponse.EnforcedEntry
+	nil,                              // 42: debughost.control.v1.PlacementScore.PartsEntry
+	(*durationpb.Duration)(nil),      // 43: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 44: google.protobuf.Timestamp
 }
 var file_control_proto_children_proto_depIdxs = []int32{
-	1,  // 0: debughost.control.v1.ChildSpec.limits:type_name -> debughost.control.v1.ChildLimits
-	32, // 1: debughost.control.v1.ChildSpec.max_restarts_in:type_name -> google.protobuf.Duration
-	32, // 2: debughost.control.v1.ChildSpec.shutdown_timeout:type_name -> google.protobuf.Duration
-	29, // 3: debughost.control.v1.ChildSpec.constraints:type_name -> debughost.control.v1.ChildSpec.ConstraintsEntry
-	33, // 4: debughost.control.v1.Child.since:type_name -> google.protobuf.Timestamp
-	33, // 5: debughost.control.v1.Child.started:type_name -> google.protobuf.Timestamp
-	33, // 6: debughost.control.v1.ChildEntry.time:type_name -> google.protobuf.Timestamp
-	4,  // 7: debughost.control.v1.ChildEntry.exit:type_name -> debughost.control.v1.ChildExit
-	33, // 8: debughost.control.v1.ChildExit.at:type_name -> google.protobuf.Timestamp
-	0,  // 9: debughost.control.v1.StartChildRequest.spec:type_name -> debughost.control.v1.ChildSpec
-	2,  // 10: debughost.control.v1.ChildResponse.child:type_name -> debughost.control.v1.Child
-	2,  // 11: debughost.control.v1.ListChildrenResponse.children:type_name -> debughost.control.v1.Child
-	2,  // 12: debughost.control.v1.GetChildResponse.child:type_name -> debughost.control.v1.Child
-	0,  // 13: debughost.control.v1.GetChildResponse.spec:type_name -> debughost.control.v1.ChildSpec
-	3,  // 14: debughost.control.v1.GetChildResponse.history:type_name -> debughost.control.v1.ChildEntry
-	30, // 15: debughost.control.v1.GetChildResponse.enforced:type_name -> debughost.control.v1.GetChildResponse.EnforcedEntry
-	11, // 16: debughost.control.v1.GetChildResponse.trouble:type_name -> debughost.control.v1.MemberTrouble
-	32, // 17: debughost.control.v1.WaitChildRequest.timeout:type_name -> google.protobuf.Duration
-	2,  // 18: debughost.control.v1.WaitChildResponse.child:type_name -> debughost.control.v1.Child
-	21, // 19: debughost.control.v1.ReadChildLogResponse.lines:type_name -> debughost.control.v1.ChildLogLine
-	33, // 20: debughost.control.v1.ChildLogLine.time:type_name -> google.protobuf.Timestamp
-	2,  // 21: debughost.control.v1.WatchDrainResponse.children:type_name -> debughost.control.v1.Child
-	0,  // 22: debughost.control.v1.ExplainPlacementRequest.spec:type_name -> debughost.control.v1.ChildSpec
-	28, // 23: debughost.control.v1.ExplainPlacementResponse.scores:type_name -> debughost.control.v1.PlacementScore
-	31, // 24: debughost.control.v1.PlacementScore.parts:type_name -> debughost.control.v1.PlacementScore.PartsEntry
-	5,  // 25: debughost.control.v1.Children.StartChild:input_type -> debughost.control.v1.StartChildRequest
-	7,  // 26: debughost.control.v1.Children.ListChildren:input_type -> debughost.control.v1.ListChildrenRequest
-	9,  // 27: debughost.control.v1.Children.GetChild:input_type -> debughost.control.v1.GetChildRequest
-	12, // 28: debughost.control.v1.Children.WaitChild:input_type -> debughost.control.v1.WaitChildRequest
-	14, // 29: debughost.control.v1.Children.StopChild:input_type -> debughost.control.v1.StopChildRequest
-	15, // 30: debughost.control.v1.Children.RestartChild:input_type -> debughost.control.v1.RestartChildRequest
-	16, // 31: debughost.control.v1.Children.MoveChild:input_type -> debughost.control.v1.MoveChildRequest
-	17, // 32: debughost.control.v1.Children.RemoveChild:input_type -> debughost.control.v1.RemoveChildRequest
-	19, // 33: debughost.control.v1.Children.ReadChildLog:input_type -> debughost.control.v1.ReadChildLogRequest
-	22, // 34: debughost.control.v1.Children.DrainMember:input_type -> debughost.control.v1.DrainMemberRequest
-	24, // 35: debughost.control.v1.Children.WatchDrain:input_type -> debughost.control.v1.WatchDrainRequest
-	26, // 36: debughost.control.v1.Placement.ExplainPlacement:input_type -> debughost.control.v1.ExplainPlacementRequest
-	6,  // 37: debughost.control.v1.Children.StartChild:output_type -> debughost.control.v1.ChildResponse
-	8,  // 38: debughost.control.v1.Children.ListChildren:output_type -> debughost.control.v1.ListChildrenResponse
-	10, // 39: debughost.control.v1.Children.GetChild:output_type -> debughost.control.v1.GetChildResponse
-	13, // 40: debughost.control.v1.Children.WaitChild:output_type -> debughost.control.v1.WaitChildResponse
-	6,  // 41: debughost.control.v1.Children.StopChild:output_type -> debughost.control.v1.ChildResponse
-	6,  // 42: debughost.control.v1.Children.RestartChild:output_type -> debughost.control.v1.ChildResponse
-	6,  // 43: debughost.control.v1.Children.MoveChild:output_type -> debughost.control.v1.ChildResponse
-	18, // 44: debughost.control.v1.Children.RemoveChild:output_type -> debughost.control.v1.RemoveChildResponse
-	20, // 45: debughost.control.v1.Children.ReadChildLog:output_type -> debughost.control.v1.ReadChildLogResponse
-	23, // 46: debughost.control.v1.Children.DrainMember:output_type -> debughost.control.v1.DrainMemberResponse
-	25, // 47: debughost.control.v1.Children.WatchDrain:output_type -> debughost.control.v1.WatchDrainResponse
-	27, // 48: debughost.control.v1.Placement.ExplainPlacement:output_type -> debughost.control.v1.ExplainPlacementResponse
-	37, // [37:49] is the sub-list for method output_type
-	25, // [25:37] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	2,  // 0: debughost.control.v1.ChildSpec.limits:type_name -> debughost.control.v1.ChildLimits
+	43, // 1: debughost.control.v1.ChildSpec.max_restarts_in:type_name -> google.protobuf.Duration
+	43, // 2: debughost.control.v1.ChildSpec.shutdown_timeout:type_name -> google.protobuf.Duration
+	40, // 3: debughost.control.v1.ChildSpec.constraints:type_name -> debughost.control.v1.ChildSpec.ConstraintsEntry
+	1,  // 4: debughost.control.v1.ChildSpec.versions:type_name -> debughost.control.v1.ChildVersion
+	44, // 5: debughost.control.v1.ChildVersion.at:type_name -> google.protobuf.Timestamp
+	44, // 6: debughost.control.v1.Child.since:type_name -> google.protobuf.Timestamp
+	44, // 7: debughost.control.v1.Child.started:type_name -> google.protobuf.Timestamp
+	44, // 8: debughost.control.v1.ChildEntry.time:type_name -> google.protobuf.Timestamp
+	5,  // 9: debughost.control.v1.ChildEntry.exit:type_name -> debughost.control.v1.ChildExit
+	44, // 10: debughost.control.v1.ChildExit.at:type_name -> google.protobuf.Timestamp
+	0,  // 11: debughost.control.v1.StartChildRequest.spec:type_name -> debughost.control.v1.ChildSpec
+	3,  // 12: debughost.control.v1.ChildResponse.child:type_name -> debughost.control.v1.Child
+	3,  // 13: debughost.control.v1.ListChildrenResponse.children:type_name -> debughost.control.v1.Child
+	3,  // 14: debughost.control.v1.GetChildResponse.child:type_name -> debughost.control.v1.Child
+	0,  // 15: debughost.control.v1.GetChildResponse.spec:type_name -> debughost.control.v1.ChildSpec
+	4,  // 16: debughost.control.v1.GetChildResponse.history:type_name -> debughost.control.v1.ChildEntry
+	41, // 17: debughost.control.v1.GetChildResponse.enforced:type_name -> debughost.control.v1.GetChildResponse.EnforcedEntry
+	12, // 18: debughost.control.v1.GetChildResponse.trouble:type_name -> debughost.control.v1.MemberTrouble
+	43, // 19: debughost.control.v1.WaitChildRequest.timeout:type_name -> google.protobuf.Duration
+	3,  // 20: debughost.control.v1.WaitChildResponse.child:type_name -> debughost.control.v1.Child
+	22, // 21: debughost.control.v1.ReadChildLogResponse.lines:type_name -> debughost.control.v1.ChildLogLine
+	44, // 22: debughost.control.v1.ChildLogLine.time:type_name -> google.protobuf.Timestamp
+	3,  // 23: debughost.control.v1.ReloadChildResponse.child:type_name -> debughost.control.v1.Child
+	3,  // 24: debughost.control.v1.WatchDrainResponse.children:type_name -> debughost.control.v1.Child
+	0,  // 25: debughost.control.v1.ExplainPlacementRequest.spec:type_name -> debughost.control.v1.ChildSpec
+	39, // 26: debughost.control.v1.ExplainPlacementResponse.scores:type_name -> debughost.control.v1.PlacementScore
+	42, // 27: debughost.control.v1.PlacementScore.parts:type_name -> debughost.control.v1.PlacementScore.PartsEntry
+	6,  // 28: debughost.control.v1.Children.StartChild:input_type -> debughost.control.v1.StartChildRequest
+	8,  // 29: debughost.control.v1.Children.ListChildren:input_type -> debughost.control.v1.ListChildrenRequest
+	10, // 30: debughost.control.v1.Children.GetChild:input_type -> debughost.control.v1.GetChildRequest
+	13, // 31: debughost.control.v1.Children.WaitChild:input_type -> debughost.control.v1.WaitChildRequest
+	15, // 32: debughost.control.v1.Children.StopChild:input_type -> debughost.control.v1.StopChildRequest
+	16, // 33: debughost.control.v1.Children.RestartChild:input_type -> debughost.control.v1.RestartChildRequest
+	17, // 34: debughost.control.v1.Children.MoveChild:input_type -> debughost.control.v1.MoveChildRequest
+	18, // 35: debughost.control.v1.Children.RemoveChild:input_type -> debughost.control.v1.RemoveChildRequest
+	20, // 36: debughost.control.v1.Children.ReadChildLog:input_type -> debughost.control.v1.ReadChildLogRequest
+	23, // 37: debughost.control.v1.Children.UploadBlob:input_type -> debughost.control.v1.UploadBlobRequest
+	25, // 38: debughost.control.v1.Children.DownloadBlob:input_type -> debughost.control.v1.DownloadBlobRequest
+	27, // 39: debughost.control.v1.Children.ReloadChild:input_type -> debughost.control.v1.ReloadChildRequest
+	29, // 40: debughost.control.v1.Children.OperateChild:input_type -> debughost.control.v1.OperateChildRequest
+	31, // 41: debughost.control.v1.Children.SnapshotChild:input_type -> debughost.control.v1.SnapshotChildRequest
+	33, // 42: debughost.control.v1.Children.DrainMember:input_type -> debughost.control.v1.DrainMemberRequest
+	35, // 43: debughost.control.v1.Children.WatchDrain:input_type -> debughost.control.v1.WatchDrainRequest
+	37, // 44: debughost.control.v1.Placement.ExplainPlacement:input_type -> debughost.control.v1.ExplainPlacementRequest
+	7,  // 45: debughost.control.v1.Children.StartChild:output_type -> debughost.control.v1.ChildResponse
+	9,  // 46: debughost.control.v1.Children.ListChildren:output_type -> debughost.control.v1.ListChildrenResponse
+	11, // 47: debughost.control.v1.Children.GetChild:output_type -> debughost.control.v1.GetChildResponse
+	14, // 48: debughost.control.v1.Children.WaitChild:output_type -> debughost.control.v1.WaitChildResponse
+	7,  // 49: debughost.control.v1.Children.StopChild:output_type -> debughost.control.v1.ChildResponse
+	7,  // 50: debughost.control.v1.Children.RestartChild:output_type -> debughost.control.v1.ChildResponse
+	7,  // 51: debughost.control.v1.Children.MoveChild:output_type -> debughost.control.v1.ChildResponse
+	19, // 52: debughost.control.v1.Children.RemoveChild:output_type -> debughost.control.v1.RemoveChildResponse
+	21, // 53: debughost.control.v1.Children.ReadChildLog:output_type -> debughost.control.v1.ReadChildLogResponse
+	24, // 54: debughost.control.v1.Children.UploadBlob:output_type -> debughost.control.v1.UploadBlobResponse
+	26, // 55: debughost.control.v1.Children.DownloadBlob:output_type -> debughost.control.v1.DownloadBlobResponse
+	28, // 56: debughost.control.v1.Children.ReloadChild:output_type -> debughost.control.v1.ReloadChildResponse
+	30, // 57: debughost.control.v1.Children.OperateChild:output_type -> debughost.control.v1.OperateChildResponse
+	32, // 58: debughost.control.v1.Children.SnapshotChild:output_type -> debughost.control.v1.SnapshotChildResponse
+	34, // 59: debughost.control.v1.Children.DrainMember:output_type -> debughost.control.v1.DrainMemberResponse
+	36, // 60: debughost.control.v1.Children.WatchDrain:output_type -> debughost.control.v1.WatchDrainResponse
+	38, // 61: debughost.control.v1.Placement.ExplainPlacement:output_type -> debughost.control.v1.ExplainPlacementResponse
+	45, // [45:62] is the sub-list for method output_type
+	28, // [28:45] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_children_proto_init() }
@@ -2148,7 +2808,7 @@ func file_control_proto_children_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_children_proto_rawDesc), len(file_control_proto_children_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -21,17 +21,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Children_StartChild_FullMethodName   = "/debughost.control.v1.Children/StartChild"
-	Children_ListChildren_FullMethodName = "/debughost.control.v1.Children/ListChildren"
-	Children_GetChild_FullMethodName     = "/debughost.control.v1.Children/GetChild"
-	Children_WaitChild_FullMethodName    = "/debughost.control.v1.Children/WaitChild"
-	Children_StopChild_FullMethodName    = "/debughost.control.v1.Children/StopChild"
-	Children_RestartChild_FullMethodName = "/debughost.control.v1.Children/RestartChild"
-	Children_MoveChild_FullMethodName    = "/debughost.control.v1.Children/MoveChild"
-	Children_RemoveChild_FullMethodName  = "/debughost.control.v1.Children/RemoveChild"
-	Children_ReadChildLog_FullMethodName = "/debughost.control.v1.Children/ReadChildLog"
-	Children_DrainMember_FullMethodName  = "/debughost.control.v1.Children/DrainMember"
-	Children_WatchDrain_FullMethodName   = "/debughost.control.v1.Children/WatchDrain"
+	Children_StartChild_FullMethodName    = "/debughost.control.v1.Children/StartChild"
+	Children_ListChildren_FullMethodName  = "/debughost.control.v1.Children/ListChildren"
+	Children_GetChild_FullMethodName      = "/debughost.control.v1.Children/GetChild"
+	Children_WaitChild_FullMethodName     = "/debughost.control.v1.Children/WaitChild"
+	Children_StopChild_FullMethodName     = "/debughost.control.v1.Children/StopChild"
+	Children_RestartChild_FullMethodName  = "/debughost.control.v1.Children/RestartChild"
+	Children_MoveChild_FullMethodName     = "/debughost.control.v1.Children/MoveChild"
+	Children_RemoveChild_FullMethodName   = "/debughost.control.v1.Children/RemoveChild"
+	Children_ReadChildLog_FullMethodName  = "/debughost.control.v1.Children/ReadChildLog"
+	Children_UploadBlob_FullMethodName    = "/debughost.control.v1.Children/UploadBlob"
+	Children_DownloadBlob_FullMethodName  = "/debughost.control.v1.Children/DownloadBlob"
+	Children_ReloadChild_FullMethodName   = "/debughost.control.v1.Children/ReloadChild"
+	Children_OperateChild_FullMethodName  = "/debughost.control.v1.Children/OperateChild"
+	Children_SnapshotChild_FullMethodName = "/debughost.control.v1.Children/SnapshotChild"
+	Children_DrainMember_FullMethodName   = "/debughost.control.v1.Children/DrainMember"
+	Children_WatchDrain_FullMethodName    = "/debughost.control.v1.Children/WatchDrain"
 )
 
 // ChildrenClient is the client API for Children service.
@@ -62,6 +67,20 @@ type ChildrenClient interface {
 	// ReadChildLog tells what a child printed; with follow also what it prints then,
 	// wherever it runs.
 	ReadChildLog(ctx context.Context, in *ReadChildLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadChildLogResponse], error)
+	// UploadBlob keeps a file for the specs of children, a bundle or a seed, on the asked
+	// member; that id names it from then on. What no spec names goes after an hour.
+	UploadBlob(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadBlobRequest, UploadBlobResponse], error)
+	// DownloadBlob answers with the content of a blob, whichever member has it.
+	DownloadBlob(ctx context.Context, in *DownloadBlobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadBlobResponse], error)
+	// ReloadChild puts another bundle in the place of the one that a child runs, without
+	// a restart. Of one that fails nothing changes.
+	ReloadChild(ctx context.Context, in *ReloadChildRequest, opts ...grpc.CallOption) (*ReloadChildResponse, error)
+	// OperateChild has the strategy of a child that runs do something that not all
+	// strategies can.
+	OperateChild(ctx context.Context, in *OperateChildRequest, opts ...grpc.CallOption) (*OperateChildResponse, error)
+	// SnapshotChild answers with the state of a child that runs on, as its strategy
+	// writes it. It may be the seed of another.
+	SnapshotChild(ctx context.Context, in *SnapshotChildRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotChildResponse], error)
 	// DrainMember has all children of a member run elsewhere, and no other be placed
 	// there, or ends that.
 	DrainMember(ctx context.Context, in *DrainMemberRequest, opts ...grpc.CallOption) (*DrainMemberResponse, error)
@@ -185,6 +204,77 @@ func (c *childrenClient) ReadChildLog(ctx context.Context, in *ReadChildLogReque
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Children_ReadChildLogClient = grpc.ServerStreamingClient[ReadChildLogResponse]
 
+func (c *childrenClient) UploadBlob(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadBlobRequest, UploadBlobResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Children_ServiceDesc.Streams[2], Children_UploadBlob_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[UploadBlobRequest, UploadBlobResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Children_UploadBlobClient = grpc.ClientStreamingClient[UploadBlobRequest, UploadBlobResponse]
+
+func (c *childrenClient) DownloadBlob(ctx context.Context, in *DownloadBlobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadBlobResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Children_ServiceDesc.Streams[3], Children_DownloadBlob_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DownloadBlobRequest, DownloadBlobResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Children_DownloadBlobClient = grpc.ServerStreamingClient[DownloadBlobResponse]
+
+func (c *childrenClient) ReloadChild(ctx context.Context, in *ReloadChildRequest, opts ...grpc.CallOption) (*ReloadChildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReloadChildResponse)
+	err := c.cc.Invoke(ctx, Children_ReloadChild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *childrenClient) OperateChild(ctx context.Context, in *OperateChildRequest, opts ...grpc.CallOption) (*OperateChildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OperateChildResponse)
+	err := c.cc.Invoke(ctx, Children_OperateChild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *childrenClient) SnapshotChild(ctx context.Context, in *SnapshotChildRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotChildResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Children_ServiceDesc.Streams[4], Children_SnapshotChild_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SnapshotChildRequest, SnapshotChildResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Children_SnapshotChildClient = grpc.ServerStreamingClient[SnapshotChildResponse]
+
 func (c *childrenClient) DrainMember(ctx context.Context, in *DrainMemberRequest, opts ...grpc.CallOption) (*DrainMemberResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DrainMemberResponse)
@@ -197,7 +287,7 @@ func (c *childrenClient) DrainMember(ctx context.Context, in *DrainMemberRequest
 
 func (c *childrenClient) WatchDrain(ctx context.Context, in *WatchDrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDrainResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Children_ServiceDesc.Streams[2], Children_WatchDrain_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Children_ServiceDesc.Streams[5], Children_WatchDrain_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -242,6 +332,20 @@ type ChildrenServer interface {
 	// ReadChildLog tells what a child printed; with follow also what it prints then,
 	// wherever it runs.
 	ReadChildLog(*ReadChildLogRequest, grpc.ServerStreamingServer[ReadChildLogResponse]) error
+	// UploadBlob keeps a file for the specs of children, a bundle or a seed, on the asked
+	// member; that id names it from then on. What no spec names goes after an hour.
+	UploadBlob(grpc.ClientStreamingServer[UploadBlobRequest, UploadBlobResponse]) error
+	// DownloadBlob answers with the content of a blob, whichever member has it.
+	DownloadBlob(*DownloadBlobRequest, grpc.ServerStreamingServer[DownloadBlobResponse]) error
+	// ReloadChild puts another bundle in the place of the one that a child runs, without
+	// a restart. Of one that fails nothing changes.
+	ReloadChild(context.Context, *ReloadChildRequest) (*ReloadChildResponse, error)
+	// OperateChild has the strategy of a child that runs do something that not all
+	// strategies can.
+	OperateChild(context.Context, *OperateChildRequest) (*OperateChildResponse, error)
+	// SnapshotChild answers with the state of a child that runs on, as its strategy
+	// writes it. It may be the seed of another.
+	SnapshotChild(*SnapshotChildRequest, grpc.ServerStreamingServer[SnapshotChildResponse]) error
 	// DrainMember has all children of a member run elsewhere, and no other be placed
 	// there, or ends that.
 	DrainMember(context.Context, *DrainMemberRequest) (*DrainMemberResponse, error)
@@ -283,6 +387,21 @@ func (UnimplementedChildrenServer) RemoveChild(context.Context, *RemoveChildRequ
 }
 func (UnimplementedChildrenServer) ReadChildLog(*ReadChildLogRequest, grpc.ServerStreamingServer[ReadChildLogResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReadChildLog not implemented")
+}
+func (UnimplementedChildrenServer) UploadBlob(grpc.ClientStreamingServer[UploadBlobRequest, UploadBlobResponse]) error {
+	return status.Error(codes.Unimplemented, "method UploadBlob not implemented")
+}
+func (UnimplementedChildrenServer) DownloadBlob(*DownloadBlobRequest, grpc.ServerStreamingServer[DownloadBlobResponse]) error {
+	return status.Error(codes.Unimplemented, "method DownloadBlob not implemented")
+}
+func (UnimplementedChildrenServer) ReloadChild(context.Context, *ReloadChildRequest) (*ReloadChildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReloadChild not implemented")
+}
+func (UnimplementedChildrenServer) OperateChild(context.Context, *OperateChildRequest) (*OperateChildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OperateChild not implemented")
+}
+func (UnimplementedChildrenServer) SnapshotChild(*SnapshotChildRequest, grpc.ServerStreamingServer[SnapshotChildResponse]) error {
+	return status.Error(codes.Unimplemented, "method SnapshotChild not implemented")
 }
 func (UnimplementedChildrenServer) DrainMember(context.Context, *DrainMemberRequest) (*DrainMemberResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DrainMember not implemented")
@@ -459,6 +578,71 @@ func _Children_ReadChildLog_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Children_ReadChildLogServer = grpc.ServerStreamingServer[ReadChildLogResponse]
 
+func _Children_UploadBlob_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ChildrenServer).UploadBlob(&grpc.GenericServerStream[UploadBlobRequest, UploadBlobResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Children_UploadBlobServer = grpc.ClientStreamingServer[UploadBlobRequest, UploadBlobResponse]
+
+func _Children_DownloadBlob_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DownloadBlobRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ChildrenServer).DownloadBlob(m, &grpc.GenericServerStream[DownloadBlobRequest, DownloadBlobResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Children_DownloadBlobServer = grpc.ServerStreamingServer[DownloadBlobResponse]
+
+func _Children_ReloadChild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReloadChildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ChildrenServer).ReloadChild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Children_ReloadChild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ChildrenServer).ReloadChild(ctx, req.(*ReloadChildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Children_OperateChild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OperateChildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ChildrenServer).OperateChild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Children_OperateChild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ChildrenServer).OperateChild(ctx, req.(*OperateChildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Children_SnapshotChild_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SnapshotChildRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ChildrenServer).SnapshotChild(m, &grpc.GenericServerStream[SnapshotChildRequest, SnapshotChildResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Children_SnapshotChildServer = grpc.ServerStreamingServer[SnapshotChildResponse]
+
 func _Children_DrainMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DrainMemberRequest)
 	if err := dec(in); err != nil {
@@ -524,6 +708,14 @@ var Children_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Children_RemoveChild_Handler,
 		},
 		{
+			MethodName: "ReloadChild",
+			Handler:    _Children_ReloadChild_Handler,
+		},
+		{
+			MethodName: "OperateChild",
+			Handler:    _Children_OperateChild_Handler,
+		},
+		{
 			MethodName: "DrainMember",
 			Handler:    _Children_DrainMember_Handler,
 		},
@@ -537,6 +729,21 @@ var Children_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ReadChildLog",
 			Handler:       _Children_ReadChildLog_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "UploadBlob",
+			Handler:       _Children_UploadBlob_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "DownloadBlob",
+			Handler:       _Children_DownloadBlob_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "SnapshotChild",
+			Handler:       _Children_SnapshotChild_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -93,7 +93,10 @@ type Access struct {
 	FanOut bool `protobuf:"varint,4,opt,name=fan_out,json=fanOut,proto3" json:"fan_out,omitempty"`
 	// The request names a child, by its field id or in its field spec, and the call is
 	// done by the one member that decides about that child: others pass it on.
-	AtArbiter     bool `protobuf:"varint,5,opt,name=at_arbiter,json=atArbiter,proto3" json:"at_arbiter,omitempty"`
+	AtArbiter bool `protobuf:"varint,5,opt,name=at_arbiter,json=atArbiter,proto3" json:"at_arbiter,omitempty"`
+	// The request's field id names a child, and the call is done by the member that runs
+	// it: others pass it on.
+	AtRunner      bool `protobuf:"varint,6,opt,name=at_runner,json=atRunner,proto3" json:"at_runner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -163,6 +166,13 @@ func (x *Access) GetAtArbiter() bool {
 	return false
 }
 
+func (x *Access) GetAtRunner() bool {
+	if x != nil {
+		return x.AtRunner
+	}
+	return false
+}
+
 var file_control_proto_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -212,14 +222,15 @@ var File_control_proto_options_proto protoreflect.FileDescriptor
 
 const file_control_proto_options_proto_rawDesc = "" +
 	"\n" +
-	"\x1bcontrol/proto/options.proto\x12\x14debughost.control.v1\x1a google/protobuf/descriptor.proto\"\xad\x01\n" +
+	"\x1bcontrol/proto/options.proto\x12\x14debughost.control.v1\x1a google/protobuf/descriptor.proto\"\xca\x01\n" +
 	"\x06Access\x12.\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x1a.debughost.control.v1.RoleR\x04role\x12 \n" +
 	"\vdestructive\x18\x02 \x01(\bR\vdestructive\x12\x19\n" +
 	"\bat_owner\x18\x03 \x01(\bR\aatOwner\x12\x17\n" +
 	"\afan_out\x18\x04 \x01(\bR\x06fanOut\x12\x1d\n" +
 	"\n" +
-	"at_arbiter\x18\x05 \x01(\bR\tatArbiter*P\n" +
+	"at_arbiter\x18\x05 \x01(\bR\tatArbiter\x12\x1b\n" +
+	"\tat_runner\x18\x06 \x01(\bR\batRunner*P\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_VIEWER\x10\x01\x12\x11\n" +
