@@ -60,6 +60,10 @@ type Operator interface {
 	Operate(ctx context.Context, id, operation string, input []byte) (output []byte, err error)
 }
 
+// MaxOperation bounds what goes into an operation, what comes out of one, and the
+// report of a reload, in bytes.
+const MaxOperation = 4 << 20
+
 // SandboxSpec is what to run.
 type SandboxSpec struct {
 	ID     string

@@ -16,12 +16,17 @@ type sandboxServer struct {
 	pluginpb.UnimplementedSandboxServer
 	base        *baseServer
 	sandbox     Sandbox
-	snapshotter Snapshotter // nil without the capability
+	snapshotter Snapshotter // nil without the capability, as what follows
+	reloader    Reloader
+	operator    Operator
 }
 
 func newSandboxServer(base *baseServer, sandbox Sandbox) *sandboxServer {
-	snapshotter, _ := sandbox.(Snapshotter)
-	return &sandboxServer{base: base, sandbox: sandbox, snapshotter: snapshotter}
+	s := &sandboxServer{base: base, sandbox: sandbox}
+	s.snapshotter, _ = sandbox.(Snapshotter)
+	s.reloader, _ = sandbox.(Reloader)
+	s.operator, _ = sandbox.(Operator)
+	return s
 }
 
 func (s *sandboxServer) Create(ctx context.Context, in *pluginpb.SandboxCreateRequest) (*pluginpb.SandboxCreateResponse, error) {
@@ -98,7 +103,7 @@ func (s *sandboxServer) Logs(in *pluginpb.SandboxLogsRequest, stream grpc.Server
 }
 
 func (s *sandboxServer) Snapshot(in *pluginpb.SandboxSnapshotRequest, stream grpc.ServerStreamingServer[pluginpb.SandboxSnapshotResponse]) error {
-	if err := s.canSnapshot(); err != nil {
+	if err := s.can(s.snapshotter != nil); err != nil {
 		return err
 	}
 	return toStatus(s.snapshotter.Snapshot(stream.Context(), in.GetId(), chunkWriter(func(b []byte) error {
@@ -107,7 +112,7 @@ func (s *sandboxServer) Snapshot(in *pluginpb.SandboxSnapshotRequest, stream grp
 }
 
 func (s *sandboxServer) Restore(stream grpc.ClientStreamingServer[pluginpb.SandboxRestoreRequest, pluginpb.SandboxRestoreResponse]) error {
-	if err := s.canSnapshot(); err != nil {
+	if err := s.can(s.snapshotter != nil); err != nil {
 		return err
 	}
 	first, err := stream.Recv()
@@ -124,11 +129,40 @@ func (s *sandboxServer) Restore(stream grpc.ClientStreamingServer[pluginpb.Sandb
 	return stream.SendAndClose(&pluginpb.SandboxRestoreResponse{Handle: sandboxHandleOut(h)})
 }
 
-func (s *sandboxServer) canSnapshot() error {
+func (s *sandboxServer) Reload(ctx context.Context, in *pluginpb.SandboxReloadRequest) (*pluginpb.SandboxReloadResponse, error) {
+	if err := s.can(s.reloader != nil); err != nil {
+		return nil, err
+	}
+	report, err := s.reloader.Reload(ctx, sandboxSpecIn(in.GetSpec()))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &pluginpb.SandboxReloadResponse{Report: report}, nil
+}
+
+func (s *sandboxServer) Operate(ctx context.Context, in *pluginpb.SandboxOperateRequest) (*pluginpb.SandboxOperateResponse, error) {
+	if err := s.can(s.operator != nil); err != nil {
+		return nil, err
+	}
+	if n := len(in.GetInput()); n > MaxOperation {
+		return nil, toStatus(fmt.Errorf("operate sandbox: the input has %d bytes, and at most %d are allowed", n, MaxOperation))
+	}
+	output, err := s.operator.Operate(ctx, in.GetId(), in.GetOperation(), in.GetInput())
+	if err == nil && len(output) > MaxOperation {
+		err = fmt.Errorf("operate sandbox: the output has %d bytes, and at most %d are allowed", len(output), MaxOperation)
+	}
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &pluginpb.SandboxOperateResponse{Output: output}, nil
+}
+
+// can fails without an optional ability.
+func (s *sandboxServer) can(able bool) error {
 	if err := s.base.ready(); err != nil {
 		return err
 	}
-	if s.snapshotter == nil {
+	if !able {
 		return toStatus(ErrUnsupported)
 	}
 	return nil
@@ -182,7 +216,7 @@ var sandboxStatesOut = map[SandboxState]pluginpb.SandboxState{
 func sandboxSpecIn(in *pluginpb.SandboxSpec) SandboxSpec {
 	l := in.GetLimits()
 	return SandboxSpec{
-		ID: in.GetId(), Config: in.GetConfig(), Orphan: max(in.GetOrphan().AsDuration(), 0),
+		ID: in.GetId(), Config: in.GetConfig(), Bundle: in.GetBundle(), Orphan: max(in.GetOrphan().AsDuration(), 0),
 		Limits: SandboxLimits{Memory: l.GetMemory(), CPUs: l.GetCpus(), Processes: int(l.GetProcesses()), OpenFiles: int(l.GetOpenFiles()), Disk: l.GetDisk()},
 	}
 }

@@ -111,6 +111,12 @@ func describe(s Strategy, info Info) (Description, error) {
 		if _, ok := sandbox.(Snapshotter); ok {
 			d.Capabilities = append(d.Capabilities, CapabilitySnapshot)
 		}
+		if _, ok := sandbox.(Reloader); ok {
+			d.Capabilities = append(d.Capabilities, CapabilityReload)
+		}
+		if _, ok := sandbox.(Operator); ok {
+			d.Capabilities = append(d.Capabilities, CapabilityOperate)
+		}
 	}
 	if kinds != 1 {
 		return Description{}, fmt.Errorf("describe %T: it implements %d of Discovery, Placement and Sandbox, want exactly one", s, kinds)

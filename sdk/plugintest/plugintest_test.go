@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		sdk.Serve(&badplugin.Sandbox{Name: name})
 	case "sandbox-moving":
 		sdk.Serve(badplugin.Moving(&badplugin.Sandbox{Name: name}))
+	case "sandbox-changing":
+		sdk.Serve(badplugin.Changing(&badplugin.Sandbox{Name: name}))
 	default:
 		os.Exit(m.Run())
 	}
@@ -74,10 +76,13 @@ func subject(t *testing.T, name string) Plugin {
 }
 
 func TestGoodPluginsPass(t *testing.T) {
-	for _, name := range []string{"discovery-good", "placement-good", "sandbox-good", "sandbox-moving"} {
+	for _, name := range []string{"discovery-good", "placement-good", "sandbox-good", "sandbox-moving", "sandbox-changing"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			Run(t, subject(t, name))
+			p := subject(t, name)
+			p.Spec.Bundle = filepath.Join(t.TempDir(), "bundle")
+			require.NoError(t, os.WriteFile(p.Spec.Bundle, []byte("good"), 0o600))
+			Run(t, p)
 		})
 	}
 }
@@ -135,6 +140,8 @@ var found = map[string][]string{
 	"sandbox-bad-wait":       {"sandbox/wait"},
 	"sandbox-bad-logs":       {"sandbox/logs"},
 	"sandbox-bad-snapshot":   {"sandbox/snapshot"},
+	"sandbox-bad-reload":     {"sandbox/reload"},
+	"sandbox-bad-operate":    {"sandbox/operate"},
 	"sandbox-bad-stop":       {"sandbox/lifecycle"},
 	"sandbox-bad-litter":     {"sandbox/clean"},
 	"sandbox-bad-immortal":   {"sandbox/orphan"},

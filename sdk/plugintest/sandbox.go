@@ -38,6 +38,10 @@ var sandboxChecks = []check{
 		about: "Destroy leaves no process and, in the plugin's state directory, no file."},
 	{name: "sandbox/snapshot", kind: sdk.KindSandbox, run: boxed(checkSnapshot),
 		about: "With the capability snapshot: a sandbox is restored from its snapshot under another id, and without it both are refused."},
+	{name: "sandbox/reload", kind: sdk.KindSandbox, run: boxed(checkReload),
+		about: "With the capability reload: a sandbox takes what its spec says while it runs, if that has a bundle, one that is not known is NOT_FOUND, and without it both are refused."},
+	{name: "sandbox/operate", kind: sdk.KindSandbox, run: boxed(checkOperate),
+		about: "An operation that the strategy does not have is UNIMPLEMENTED, with the capability operate and without, and does the sandbox no harm."},
 }
 
 var lastID atomic.Uint64
@@ -265,4 +269,52 @@ func checkSnapshot(ctx context.Context, b *box) error {
 		return err
 	}
 	return b.is(ctx, copied, sdk.SandboxRunning)
+}
+
+func checkReload(ctx context.Context, b *box) error {
+	s, ok := b.Sandbox.(sdk.Reloader)
+	if !ok {
+		s = b.process.Sandbox(sdk.Description{Capabilities: []string{sdk.CapabilityReload}}).(sdk.Reloader)
+		if _, err := s.Reload(ctx, b.spec(b.id)); !errors.Is(err, sdk.ErrUnsupported) {
+			return fmt.Errorf("reload without the capability: got %v, want an error of code UNIMPLEMENTED", err)
+		}
+		return nil
+	}
+	err := within(ctx, b.plugin.Timeout, "reload a sandbox that is not known", func(ctx context.Context) error {
+		_, err := s.Reload(ctx, b.spec(newID()))
+		return notFound("reload", err)
+	})
+	if err == nil && b.plugin.Spec.Bundle != "" {
+		err = within(ctx, b.plugin.Timeout, "reload sandbox", func(ctx context.Context) error {
+			_, err := s.Reload(ctx, b.spec(b.id))
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	if err := b.is(ctx, b.id, sdk.SandboxRunning); err != nil {
+		return fmt.Errorf("after its reload: %w", err)
+	}
+	return nil
+}
+
+func checkOperate(ctx context.Context, b *box) error {
+	s, ok := b.Sandbox.(sdk.Operator)
+	if !ok {
+		s = b.process.Sandbox(sdk.Description{Capabilities: []string{sdk.CapabilityOperate}}).(sdk.Operator)
+	}
+	err := within(ctx, b.plugin.Timeout, "operate sandbox", func(ctx context.Context) error {
+		if _, err := s.Operate(ctx, b.id, "plugintest-no-such-operation", []byte("{}")); !errors.Is(err, sdk.ErrUnsupported) {
+			return fmt.Errorf("an operation that there is not: got %v, want an error of code UNIMPLEMENTED", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.is(ctx, b.id, sdk.SandboxRunning); err != nil {
+		return fmt.Errorf("after an operation that there is not: %w", err)
+	}
+	return nil
 }

@@ -86,7 +86,10 @@ type SandboxSpec struct {
 	Limits *SandboxLimits `protobuf:"bytes,3,opt,name=limits,proto3" json:"limits,omitempty"`
 	// How long it may run on after both the plugin and the host are gone, for
 	// Recover by their successors. After it nothing is left of the sandbox.
-	Orphan        *durationpb.Duration `protobuf:"bytes,4,opt,name=orphan,proto3" json:"orphan,omitempty"`
+	Orphan *durationpb.Duration `protobuf:"bytes,4,opt,name=orphan,proto3" json:"orphan,omitempty"`
+	// Absolute path of a file with what the sandbox is made of, a tar archive compressed
+	// by gzip, which stays until the call has returned. Empty: there is none.
+	Bundle        string `protobuf:"bytes,5,opt,name=bundle,proto3" json:"bundle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -147,6 +150,13 @@ func (x *SandboxSpec) GetOrphan() *durationpb.Duration {
 		return x.Orphan
 	}
 	return nil
+}
+
+func (x *SandboxSpec) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
 }
 
 // SandboxLimits caps what a sandbox may use; zero means no limit.
@@ -1337,16 +1347,212 @@ func (x *SandboxRestoreResponse) GetHandle() *SandboxHandle {
 	return nil
 }
 
+type SandboxReloadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Spec          *SandboxSpec           `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SandboxReloadRequest) Reset() {
+	*x = SandboxReloadRequest{}
+	mi := &file_sdk_proto_sandbox_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SandboxReloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SandboxReloadRequest) ProtoMessage() {}
+
+func (x *SandboxReloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_sandbox_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SandboxReloadRequest.ProtoReflect.Descriptor instead.
+func (*SandboxReloadRequest) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_sandbox_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SandboxReloadRequest) GetSpec() *SandboxSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+type SandboxReloadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON, in the strategy's own terms; at most 4 MB.
+	Report        []byte `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SandboxReloadResponse) Reset() {
+	*x = SandboxReloadResponse{}
+	mi := &file_sdk_proto_sandbox_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SandboxReloadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SandboxReloadResponse) ProtoMessage() {}
+
+func (x *SandboxReloadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_sandbox_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SandboxReloadResponse.ProtoReflect.Descriptor instead.
+func (*SandboxReloadResponse) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_sandbox_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SandboxReloadResponse) GetReport() []byte {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+type SandboxOperateRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Operation string                 `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
+	// JSON, at most 4 MB.
+	Input         []byte `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SandboxOperateRequest) Reset() {
+	*x = SandboxOperateRequest{}
+	mi := &file_sdk_proto_sandbox_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SandboxOperateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SandboxOperateRequest) ProtoMessage() {}
+
+func (x *SandboxOperateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_sandbox_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SandboxOperateRequest.ProtoReflect.Descriptor instead.
+func (*SandboxOperateRequest) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_sandbox_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SandboxOperateRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SandboxOperateRequest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *SandboxOperateRequest) GetInput() []byte {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+type SandboxOperateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON, at most 4 MB.
+	Output        []byte `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SandboxOperateResponse) Reset() {
+	*x = SandboxOperateResponse{}
+	mi := &file_sdk_proto_sandbox_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SandboxOperateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SandboxOperateResponse) ProtoMessage() {}
+
+func (x *SandboxOperateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sdk_proto_sandbox_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SandboxOperateResponse.ProtoReflect.Descriptor instead.
+func (*SandboxOperateResponse) Descriptor() ([]byte, []int) {
+	return file_sdk_proto_sandbox_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SandboxOperateResponse) GetOutput() []byte {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
 var File_sdk_proto_sandbox_proto protoreflect.FileDescriptor
 
 const file_sdk_proto_sandbox_proto_rawDesc = "" +
 	"\n" +
-	"\x17sdk/proto/sandbox.proto\x12\x13debughost.plugin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x01\n" +
+	"\x17sdk/proto/sandbox.proto\x12\x13debughost.plugin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x01\n" +
 	"\vSandboxSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06config\x18\x02 \x01(\fR\x06config\x12:\n" +
 	"\x06limits\x18\x03 \x01(\v2\".debughost.plugin.v1.SandboxLimitsR\x06limits\x121\n" +
-	"\x06orphan\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06orphan\"\x8c\x01\n" +
+	"\x06orphan\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06orphan\x12\x16\n" +
+	"\x06bundle\x18\x05 \x01(\tR\x06bundle\"\x8c\x01\n" +
 	"\rSandboxLimits\x12\x16\n" +
 	"\x06memory\x18\x01 \x01(\x04R\x06memory\x12\x12\n" +
 	"\x04cpus\x18\x02 \x01(\x01R\x04cpus\x12\x1c\n" +
@@ -1418,13 +1624,23 @@ const file_sdk_proto_sandbox_proto_rawDesc = "" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
 	"\x04part\"T\n" +
 	"\x16SandboxRestoreResponse\x12:\n" +
-	"\x06handle\x18\x01 \x01(\v2\".debughost.plugin.v1.SandboxHandleR\x06handle*\x9a\x01\n" +
+	"\x06handle\x18\x01 \x01(\v2\".debughost.plugin.v1.SandboxHandleR\x06handle\"L\n" +
+	"\x14SandboxReloadRequest\x124\n" +
+	"\x04spec\x18\x01 \x01(\v2 .debughost.plugin.v1.SandboxSpecR\x04spec\"/\n" +
+	"\x15SandboxReloadResponse\x12\x16\n" +
+	"\x06report\x18\x01 \x01(\fR\x06report\"[\n" +
+	"\x15SandboxOperateRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\toperation\x18\x02 \x01(\tR\toperation\x12\x14\n" +
+	"\x05input\x18\x03 \x01(\fR\x05input\"0\n" +
+	"\x16SandboxOperateResponse\x12\x16\n" +
+	"\x06output\x18\x01 \x01(\fR\x06output*\x9a\x01\n" +
 	"\fSandboxState\x12\x1d\n" +
 	"\x19SANDBOX_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STARTING\x10\x01\x12\x19\n" +
 	"\x15SANDBOX_STATE_RUNNING\x10\x02\x12\x1a\n" +
 	"\x16SANDBOX_STATE_STOPPING\x10\x03\x12\x18\n" +
-	"\x14SANDBOX_STATE_EXITED\x10\x042\xf8\x06\n" +
+	"\x14SANDBOX_STATE_EXITED\x10\x042\xbd\b\n" +
 	"\aSandbox\x12_\n" +
 	"\x06Create\x12).debughost.plugin.v1.SandboxCreateRequest\x1a*.debughost.plugin.v1.SandboxCreateResponse\x12b\n" +
 	"\aInspect\x12*.debughost.plugin.v1.SandboxInspectRequest\x1a+.debughost.plugin.v1.SandboxInspectResponse\x12Y\n" +
@@ -1434,7 +1650,9 @@ const file_sdk_proto_sandbox_proto_rawDesc = "" +
 	"\aRecover\x12*.debughost.plugin.v1.SandboxRecoverRequest\x1a+.debughost.plugin.v1.SandboxRecoverResponse\x12[\n" +
 	"\x04Logs\x12'.debughost.plugin.v1.SandboxLogsRequest\x1a(.debughost.plugin.v1.SandboxLogsResponse0\x01\x12g\n" +
 	"\bSnapshot\x12+.debughost.plugin.v1.SandboxSnapshotRequest\x1a,.debughost.plugin.v1.SandboxSnapshotResponse0\x01\x12d\n" +
-	"\aRestore\x12*.debughost.plugin.v1.SandboxRestoreRequest\x1a+.debughost.plugin.v1.SandboxRestoreResponse(\x01B3Z1github.com/debughost/debughost/sdk/proto;pluginpbb\x06proto3"
+	"\aRestore\x12*.debughost.plugin.v1.SandboxRestoreRequest\x1a+.debughost.plugin.v1.SandboxRestoreResponse(\x01\x12_\n" +
+	"\x06Reload\x12).debughost.plugin.v1.SandboxReloadRequest\x1a*.debughost.plugin.v1.SandboxReloadResponse\x12b\n" +
+	"\aOperate\x12*.debughost.plugin.v1.SandboxOperateRequest\x1a+.debughost.plugin.v1.SandboxOperateResponseB3Z1github.com/debughost/debughost/sdk/proto;pluginpbb\x06proto3"
 
 var (
 	file_sdk_proto_sandbox_proto_rawDescOnce sync.Once
@@ -1449,7 +1667,7 @@ func file_sdk_proto_sandbox_proto_rawDescGZIP() []byte {
 }
 
 var file_sdk_proto_sandbox_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sdk_proto_sandbox_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sdk_proto_sandbox_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_sdk_proto_sandbox_proto_goTypes = []any{
 	(SandboxState)(0),               // 0: debughost.plugin.v1.SandboxState
 	(*SandboxSpec)(nil),             // 1: debughost.plugin.v1.SandboxSpec
@@ -1475,50 +1693,59 @@ var file_sdk_proto_sandbox_proto_goTypes = []any{
 	(*SandboxSnapshotResponse)(nil), // 21: debughost.plugin.v1.SandboxSnapshotResponse
 	(*SandboxRestoreRequest)(nil),   // 22: debughost.plugin.v1.SandboxRestoreRequest
 	(*SandboxRestoreResponse)(nil),  // 23: debughost.plugin.v1.SandboxRestoreResponse
-	nil,                             // 24: debughost.plugin.v1.SandboxStatus.EnforcedEntry
-	(*durationpb.Duration)(nil),     // 25: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
+	(*SandboxReloadRequest)(nil),    // 24: debughost.plugin.v1.SandboxReloadRequest
+	(*SandboxReloadResponse)(nil),   // 25: debughost.plugin.v1.SandboxReloadResponse
+	(*SandboxOperateRequest)(nil),   // 26: debughost.plugin.v1.SandboxOperateRequest
+	(*SandboxOperateResponse)(nil),  // 27: debughost.plugin.v1.SandboxOperateResponse
+	nil,                             // 28: debughost.plugin.v1.SandboxStatus.EnforcedEntry
+	(*durationpb.Duration)(nil),     // 29: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 30: google.protobuf.Timestamp
 }
 var file_sdk_proto_sandbox_proto_depIdxs = []int32{
 	2,  // 0: debughost.plugin.v1.SandboxSpec.limits:type_name -> debughost.plugin.v1.SandboxLimits
-	25, // 1: debughost.plugin.v1.SandboxSpec.orphan:type_name -> google.protobuf.Duration
+	29, // 1: debughost.plugin.v1.SandboxSpec.orphan:type_name -> google.protobuf.Duration
 	0,  // 2: debughost.plugin.v1.SandboxStatus.state:type_name -> debughost.plugin.v1.SandboxState
-	26, // 3: debughost.plugin.v1.SandboxStatus.started:type_name -> google.protobuf.Timestamp
+	30, // 3: debughost.plugin.v1.SandboxStatus.started:type_name -> google.protobuf.Timestamp
 	5,  // 4: debughost.plugin.v1.SandboxStatus.exit:type_name -> debughost.plugin.v1.SandboxExit
-	24, // 5: debughost.plugin.v1.SandboxStatus.enforced:type_name -> debughost.plugin.v1.SandboxStatus.EnforcedEntry
-	26, // 6: debughost.plugin.v1.SandboxExit.at:type_name -> google.protobuf.Timestamp
+	28, // 5: debughost.plugin.v1.SandboxStatus.enforced:type_name -> debughost.plugin.v1.SandboxStatus.EnforcedEntry
+	30, // 6: debughost.plugin.v1.SandboxExit.at:type_name -> google.protobuf.Timestamp
 	1,  // 7: debughost.plugin.v1.SandboxCreateRequest.spec:type_name -> debughost.plugin.v1.SandboxSpec
 	3,  // 8: debughost.plugin.v1.SandboxCreateResponse.handle:type_name -> debughost.plugin.v1.SandboxHandle
 	4,  // 9: debughost.plugin.v1.SandboxInspectResponse.status:type_name -> debughost.plugin.v1.SandboxStatus
 	5,  // 10: debughost.plugin.v1.SandboxWaitResponse.exit:type_name -> debughost.plugin.v1.SandboxExit
-	25, // 11: debughost.plugin.v1.SandboxStopRequest.timeout:type_name -> google.protobuf.Duration
+	29, // 11: debughost.plugin.v1.SandboxStopRequest.timeout:type_name -> google.protobuf.Duration
 	3,  // 12: debughost.plugin.v1.SandboxRecoverRequest.handle:type_name -> debughost.plugin.v1.SandboxHandle
-	26, // 13: debughost.plugin.v1.SandboxLogsResponse.time:type_name -> google.protobuf.Timestamp
+	30, // 13: debughost.plugin.v1.SandboxLogsResponse.time:type_name -> google.protobuf.Timestamp
 	1,  // 14: debughost.plugin.v1.SandboxRestoreRequest.spec:type_name -> debughost.plugin.v1.SandboxSpec
 	3,  // 15: debughost.plugin.v1.SandboxRestoreResponse.handle:type_name -> debughost.plugin.v1.SandboxHandle
-	6,  // 16: debughost.plugin.v1.Sandbox.Create:input_type -> debughost.plugin.v1.SandboxCreateRequest
-	8,  // 17: debughost.plugin.v1.Sandbox.Inspect:input_type -> debughost.plugin.v1.SandboxInspectRequest
-	10, // 18: debughost.plugin.v1.Sandbox.Wait:input_type -> debughost.plugin.v1.SandboxWaitRequest
-	12, // 19: debughost.plugin.v1.Sandbox.Stop:input_type -> debughost.plugin.v1.SandboxStopRequest
-	14, // 20: debughost.plugin.v1.Sandbox.Destroy:input_type -> debughost.plugin.v1.SandboxDestroyRequest
-	16, // 21: debughost.plugin.v1.Sandbox.Recover:input_type -> debughost.plugin.v1.SandboxRecoverRequest
-	18, // 22: debughost.plugin.v1.Sandbox.Logs:input_type -> debughost.plugin.v1.SandboxLogsRequest
-	20, // 23: debughost.plugin.v1.Sandbox.Snapshot:input_type -> debughost.plugin.v1.SandboxSnapshotRequest
-	22, // 24: debughost.plugin.v1.Sandbox.Restore:input_type -> debughost.plugin.v1.SandboxRestoreRequest
-	7,  // 25: debughost.plugin.v1.Sandbox.Create:output_type -> debughost.plugin.v1.SandboxCreateResponse
-	9,  // 26: debughost.plugin.v1.Sandbox.Inspect:output_type -> debughost.plugin.v1.SandboxInspectResponse
-	11, // 27: debughost.plugin.v1.Sandbox.Wait:output_type -> debughost.plugin.v1.SandboxWaitResponse
-	13, // 28: debughost.plugin.v1.Sandbox.Stop:output_type -> debughost.plugin.v1.SandboxStopResponse
-	15, // 29: debughost.plugin.v1.Sandbox.Destroy:output_type -> debughost.plugin.v1.SandboxDestroyResponse
-	17, // 30: debughost.plugin.v1.Sandbox.Recover:output_type -> debughost.plugin.v1.SandboxRecoverResponse
-	19, // 31: debughost.plugin.v1.Sandbox.Logs:output_type -> debughost.plugin.v1.SandboxLogsResponse
-	21, // 32: debughost.plugin.v1.Sandbox.Snapshot:output_type -> debughost.plugin.v1.SandboxSnapshotResponse
-	23, // 33: debughost.plugin.v1.Sandbox.Restore:output_type -> debughost.plugin.v1.SandboxRestoreResponse
-	25, // [25:34] is the sub-list for method output_type
-	16, // [16:25] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	1,  // 16: debughost.plugin.v1.SandboxReloadRequest.spec:type_name -> debughost.plugin.v1.SandboxSpec
+	6,  // 17: debughost.plugin.v1.Sandbox.Create:input_type -> debughost.plugin.v1.SandboxCreateRequest
+	8,  // 18: debughost.plugin.v1.Sandbox.Inspect:input_type -> debughost.plugin.v1.SandboxInspectRequest
+	10, // 19: debughost.plugin.v1.Sandbox.Wait:input_type -> debughost.plugin.v1.SandboxWaitRequest
+	12, // 20: debughost.plugin.v1.Sandbox.Stop:input_type -> debughost.plugin.v1.SandboxStopRequest
+	14, // 21: debughost.plugin.v1.Sandbox.Destroy:input_type -> debughost.plugin.v1.SandboxDestroyRequest
+	16, // 22: debughost.plugin.v1.Sandbox.Recover:input_type -> debughost.plugin.v1.SandboxRecoverRequest
+	18, // 23: debughost.plugin.v1.Sandbox.Logs:input_type -> debughost.plugin.v1.SandboxLogsRequest
+	20, // 24: debughost.plugin.v1.Sandbox.Snapshot:input_type -> debughost.plugin.v1.SandboxSnapshotRequest
+	22, // 25: debughost.plugin.v1.Sandbox.Restore:input_type -> debughost.plugin.v1.SandboxRestoreRequest
+	24, // 26: debughost.plugin.v1.Sandbox.Reload:input_type -> debughost.plugin.v1.SandboxReloadRequest
+	26, // 27: debughost.plugin.v1.Sandbox.Operate:input_type -> debughost.plugin.v1.SandboxOperateRequest
+	7,  // 28: debughost.plugin.v1.Sandbox.Create:output_type -> debughost.plugin.v1.SandboxCreateResponse
+	9,  // 29: debughost.plugin.v1.Sandbox.Inspect:output_type -> debughost.plugin.v1.SandboxInspectResponse
+	11, // 30: debughost.plugin.v1.Sandbox.Wait:output_type -> debughost.plugin.v1.SandboxWaitResponse
+	13, // 31: debughost.plugin.v1.Sandbox.Stop:output_type -> debughost.plugin.v1.SandboxStopResponse
+	15, // 32: debughost.plugin.v1.Sandbox.Destroy:output_type -> debughost.plugin.v1.SandboxDestroyResponse
+	17, // 33: debughost.plugin.v1.Sandbox.Recover:output_type -> debughost.plugin.v1.SandboxRecoverResponse
+	19, // 34: debughost.plugin.v1.Sandbox.Logs:output_type -> debughost.plugin.v1.SandboxLogsResponse
+	21, // 35: debughost.plugin.v1.Sandbox.Snapshot:output_type -> debughost.plugin.v1.SandboxSnapshotResponse
+	23, // 36: debughost.plugin.v1.Sandbox.Restore:output_type -> debughost.plugin.v1.SandboxRestoreResponse
+	25, // 37: debughost.plugin.v1.Sandbox.Reload:output_type -> debughost.plugin.v1.SandboxReloadResponse
+	27, // 38: debughost.plugin.v1.Sandbox.Operate:output_type -> debughost.plugin.v1.SandboxOperateResponse
+	28, // [28:39] is the sub-list for method output_type
+	17, // [17:28] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_sdk_proto_sandbox_proto_init() }
@@ -1536,7 +1763,7 @@ func file_sdk_proto_sandbox_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sdk_proto_sandbox_proto_rawDesc), len(file_sdk_proto_sandbox_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,8 @@ const (
 	Sandbox_Logs_FullMethodName     = "/debughost.plugin.v1.Sandbox/Logs"
 	Sandbox_Snapshot_FullMethodName = "/debughost.plugin.v1.Sandbox/Snapshot"
 	Sandbox_Restore_FullMethodName  = "/debughost.plugin.v1.Sandbox/Restore"
+	Sandbox_Reload_FullMethodName   = "/debughost.plugin.v1.Sandbox/Reload"
+	Sandbox_Operate_FullMethodName  = "/debughost.plugin.v1.Sandbox/Operate"
 )
 
 // SandboxClient is the client API for Sandbox service.
@@ -56,6 +58,13 @@ type SandboxClient interface {
 	// Snapshot and Restore are there with the capability "snapshot" only.
 	Snapshot(ctx context.Context, in *SandboxSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SandboxSnapshotResponse], error)
 	Restore(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SandboxRestoreRequest, SandboxRestoreResponse], error)
+	// Reload is there with the capability "reload" only. It puts what the spec says in the
+	// place of what the sandbox runs, without a restart. Of one that fails, the sandbox
+	// runs on as it was.
+	Reload(ctx context.Context, in *SandboxReloadRequest, opts ...grpc.CallOption) (*SandboxReloadResponse, error)
+	// Operate is there with the capability "operate" only. UNIMPLEMENTED for an operation
+	// that the strategy does not have.
+	Operate(ctx context.Context, in *SandboxOperateRequest, opts ...grpc.CallOption) (*SandboxOperateResponse, error)
 }
 
 type sandboxClient struct {
@@ -177,6 +186,26 @@ func (c *sandboxClient) Restore(ctx context.Context, opts ...grpc.CallOption) (g
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sandbox_RestoreClient = grpc.ClientStreamingClient[SandboxRestoreRequest, SandboxRestoreResponse]
 
+func (c *sandboxClient) Reload(ctx context.Context, in *SandboxReloadRequest, opts ...grpc.CallOption) (*SandboxReloadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SandboxReloadResponse)
+	err := c.cc.Invoke(ctx, Sandbox_Reload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sandboxClient) Operate(ctx context.Context, in *SandboxOperateRequest, opts ...grpc.CallOption) (*SandboxOperateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SandboxOperateResponse)
+	err := c.cc.Invoke(ctx, Sandbox_Operate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SandboxServer is the server API for Sandbox service.
 // All implementations must embed UnimplementedSandboxServer
 // for forward compatibility.
@@ -203,6 +232,13 @@ type SandboxServer interface {
 	// Snapshot and Restore are there with the capability "snapshot" only.
 	Snapshot(*SandboxSnapshotRequest, grpc.ServerStreamingServer[SandboxSnapshotResponse]) error
 	Restore(grpc.ClientStreamingServer[SandboxRestoreRequest, SandboxRestoreResponse]) error
+	// Reload is there with the capability "reload" only. It puts what the spec says in the
+	// place of what the sandbox runs, without a restart. Of one that fails, the sandbox
+	// runs on as it was.
+	Reload(context.Context, *SandboxReloadRequest) (*SandboxReloadResponse, error)
+	// Operate is there with the capability "operate" only. UNIMPLEMENTED for an operation
+	// that the strategy does not have.
+	Operate(context.Context, *SandboxOperateRequest) (*SandboxOperateResponse, error)
 	mustEmbedUnimplementedSandboxServer()
 }
 
@@ -239,6 +275,12 @@ func (UnimplementedSandboxServer) Snapshot(*SandboxSnapshotRequest, grpc.ServerS
 }
 func (UnimplementedSandboxServer) Restore(grpc.ClientStreamingServer[SandboxRestoreRequest, SandboxRestoreResponse]) error {
 	return status.Error(codes.Unimplemented, "method Restore not implemented")
+}
+func (UnimplementedSandboxServer) Reload(context.Context, *SandboxReloadRequest) (*SandboxReloadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
+}
+func (UnimplementedSandboxServer) Operate(context.Context, *SandboxOperateRequest) (*SandboxOperateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Operate not implemented")
 }
 func (UnimplementedSandboxServer) mustEmbedUnimplementedSandboxServer() {}
 func (UnimplementedSandboxServer) testEmbeddedByValue()                 {}
@@ -398,6 +440,42 @@ func _Sandbox_Restore_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sandbox_RestoreServer = grpc.ClientStreamingServer[SandboxRestoreRequest, SandboxRestoreResponse]
 
+func _Sandbox_Reload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SandboxReloadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SandboxServer).Reload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Sandbox_Reload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SandboxServer).Reload(ctx, req.(*SandboxReloadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Sandbox_Operate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SandboxOperateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SandboxServer).Operate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Sandbox_Operate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SandboxServer).Operate(ctx, req.(*SandboxOperateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Sandbox_ServiceDesc is the grpc.ServiceDesc for Sandbox service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -428,6 +506,14 @@ var Sandbox_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Recover",
 			Handler:    _Sandbox_Recover_Handler,
+		},
+		{
+			MethodName: "Reload",
+			Handler:    _Sandbox_Reload_Handler,
+		},
+		{
+			MethodName: "Operate",
+			Handler:    _Sandbox_Operate_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

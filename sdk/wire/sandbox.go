@@ -2,7 +2,9 @@ package wire
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -12,21 +14,65 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Sandbox is the plugin's strategy. It is an sdk.Snapshotter if the
-// description has sdk.CapabilitySnapshot.
+// Sandbox is the plugin's strategy. It is an sdk.Snapshotter, an sdk.Reloader and an
+// sdk.Operator if the description has the capability for that.
 func (c *Client) Sandbox(d sdk.Description) sdk.Sandbox {
-	s := &sandbox{pluginpb.NewSandboxClient(c.conn)}
-	if d.Has(sdk.CapabilitySnapshot) {
-		return &snapshotter{s}
+	rpc := pluginpb.NewSandboxClient(c.conn)
+	s, sn, re, op := &sandbox{rpc}, snapshots{rpc}, reloads{rpc}, operations{rpc}
+	switch [3]bool{d.Has(sdk.CapabilitySnapshot), d.Has(sdk.CapabilityReload), d.Has(sdk.CapabilityOperate)} {
+	case [3]bool{true, false, false}:
+		return struct {
+			*sandbox
+			snapshots
+		}{s, sn}
+	case [3]bool{false, true, false}:
+		return struct {
+			*sandbox
+			reloads
+		}{s, re}
+	case [3]bool{false, false, true}:
+		return struct {
+			*sandbox
+			operations
+		}{s, op}
+	case [3]bool{true, true, false}:
+		return struct {
+			*sandbox
+			snapshots
+			reloads
+		}{s, sn, re}
+	case [3]bool{true, false, true}:
+		return struct {
+			*sandbox
+			snapshots
+			operations
+		}{s, sn, op}
+	case [3]bool{false, true, true}:
+		return struct {
+			*sandbox
+			reloads
+			operations
+		}{s, re, op}
+	case [3]bool{true, true, true}:
+		return all{s, sn, re, op}
 	}
 	return s
+}
+
+type all struct {
+	*sandbox
+	snapshots
+	reloads
+	operations
 }
 
 type sandbox struct{ rpc pluginpb.SandboxClient }
 
 var (
 	_ sdk.Sandbox     = (*sandbox)(nil)
-	_ sdk.Snapshotter = (*snapshotter)(nil)
+	_ sdk.Snapshotter = all{}
+	_ sdk.Reloader    = all{}
+	_ sdk.Operator    = all{}
 )
 
 func (s *sandbox) Create(ctx context.Context, spec sdk.SandboxSpec) (sdk.SandboxHandle, error) {
@@ -125,9 +171,9 @@ func (s *sandbox) Logs(ctx context.Context, id string, o sdk.LogOptions, emit fu
 	}
 }
 
-type snapshotter struct{ *sandbox }
+type snapshots struct{ rpc pluginpb.SandboxClient }
 
-func (s *snapshotter) Snapshot(ctx context.Context, id string, w io.Writer) error {
+func (s snapshots) Snapshot(ctx context.Context, id string, w io.Writer) error {
 	const method = "Sandbox.Snapshot"
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -149,7 +195,7 @@ func (s *snapshotter) Snapshot(ctx context.Context, id string, w io.Writer) erro
 	}
 }
 
-func (s *snapshotter) Restore(ctx context.Context, spec sdk.SandboxSpec, r io.Reader) (sdk.SandboxHandle, error) {
+func (s snapshots) Restore(ctx context.Context, spec sdk.SandboxSpec, r io.Reader) (sdk.SandboxHandle, error) {
 	const method = "Sandbox.Restore"
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -179,9 +225,47 @@ func (s *snapshotter) Restore(ctx context.Context, spec sdk.SandboxSpec, r io.Re
 	return sandboxHandleIn(method, spec.ID, in.GetHandle())
 }
 
+type reloads struct{ rpc pluginpb.SandboxClient }
+
+func (s reloads) Reload(ctx context.Context, spec sdk.SandboxSpec) ([]byte, error) {
+	const method = "Sandbox.Reload"
+	in, err := s.rpc.Reload(ctx, &pluginpb.SandboxReloadRequest{Spec: sandboxSpecOut(spec)})
+	if err != nil {
+		return nil, callError(ctx, method, err)
+	}
+	return jsonIn(method, spec.ID, in.GetReport())
+}
+
+type operations struct{ rpc pluginpb.SandboxClient }
+
+func (s operations) Operate(ctx context.Context, id, operation string, input []byte) ([]byte, error) {
+	const method = "Sandbox.Operate"
+	if len(input) > sdk.MaxOperation {
+		return nil, &sdk.CallError{Method: method, Message: fmt.Sprintf("the input has %d bytes, and at most %d are allowed", len(input), sdk.MaxOperation)}
+	}
+	in, err := s.rpc.Operate(ctx, &pluginpb.SandboxOperateRequest{Id: id, Operation: operation, Input: input})
+	if err != nil {
+		return nil, callError(ctx, method, err)
+	}
+	return jsonIn(method, id, in.GetOutput())
+}
+
+// jsonIn is an answer in the strategy's own terms; nothing at all is {}.
+func jsonIn(method, id string, answer []byte) ([]byte, error) {
+	switch {
+	case len(answer) == 0:
+		return []byte("{}"), nil
+	case len(answer) > sdk.MaxOperation:
+		return nil, garbage(method, "of %.64q it answers with %d bytes, want at most %d", id, len(answer), sdk.MaxOperation)
+	case !json.Valid(answer):
+		return nil, garbage(method, "what it answers of %.64q is no JSON", id)
+	}
+	return answer, nil
+}
+
 func sandboxSpecOut(s sdk.SandboxSpec) *pluginpb.SandboxSpec {
 	l := s.Limits
-	return &pluginpb.SandboxSpec{Id: s.ID, Config: s.Config, Orphan: durationpb.New(s.Orphan), Limits: &pluginpb.SandboxLimits{
+	return &pluginpb.SandboxSpec{Id: s.ID, Config: s.Config, Bundle: s.Bundle, Orphan: durationpb.New(s.Orphan), Limits: &pluginpb.SandboxLimits{
 		Memory: l.Memory, Cpus: l.CPUs, Processes: count(l.Processes), OpenFiles: count(l.OpenFiles), Disk: l.Disk,
 	}}
 }

@@ -412,7 +412,21 @@ func (b *movingBoxes) Restore(_ context.Context, s sdk.SandboxSpec, r io.Reader)
 	return sdk.SandboxHandle{ID: s.ID}, errors.Join(err, b.note(s, len(state)))
 }
 
-var spec = sdk.SandboxSpec{ID: "box", Config: []byte("{}"), Orphan: 1500 * time.Millisecond, Limits: sdk.SandboxLimits{Memory: 1 << 40, CPUs: 0.5, Processes: 9, OpenFiles: 64, Disk: 1 << 33}}
+// changingBoxes take other bundles and operations too; answer is what they say.
+type changingBoxes struct {
+	movingBoxes
+	answer []byte
+}
+
+func (b *changingBoxes) Reload(_ context.Context, s sdk.SandboxSpec) ([]byte, error) {
+	return b.answer, b.note(s)
+}
+
+func (b *changingBoxes) Operate(_ context.Context, id, operation string, input []byte) ([]byte, error) {
+	return b.answer, b.note(id, operation, string(input))
+}
+
+var spec = sdk.SandboxSpec{ID: "box", Config: []byte("{}"), Bundle: "/blobs/x", Orphan: 1500 * time.Millisecond, Limits: sdk.SandboxLimits{Memory: 1 << 40, CPUs: 0.5, Processes: 9, OpenFiles: 64, Disk: 1 << 33}}
 
 func TestSandbox(t *testing.T) {
 	b := &boxes{status: sdk.SandboxStatus{ID: "box", State: sdk.SandboxExited, Node: "n@h", Addr: "h:1", CookieFile: "/c", OSPid: 77, Started: time.Unix(5, 0).UTC(), Exit: &sdk.SandboxExit{Code: 1, Reason: "by itself"}, Memory: 1 << 35, Enforced: map[string]string{"memory": "cgroup v2", "disk": "not held"}}}
@@ -552,6 +566,69 @@ func TestWithoutSnapshots(t *testing.T) {
 	require.ErrorIs(t, s.Snapshot(t.Context(), "box", io.Discard), sdk.ErrUnsupported)
 	_, err := s.Restore(t.Context(), spec, strings.NewReader("x"))
 	require.ErrorIs(t, err, sdk.ErrUnsupported)
+}
+
+func TestReloadAndOperate(t *testing.T) {
+	ctx := t.Context()
+	b := &changingBoxes{answer: []byte(`{"a":1}`)}
+	c := configured(t, b)
+	d, err := c.Describe(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []string{sdk.CapabilitySnapshot, sdk.CapabilityReload, sdk.CapabilityOperate}, d.Capabilities)
+	re, op := c.Sandbox(d).(sdk.Reloader), c.Sandbox(d).(sdk.Operator)
+	report, err := re.Reload(ctx, spec)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"a":1}`, string(report))
+	output, err := op.Operate(ctx, "box", "versions", []byte(`{"x":2}`))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"a":1}`, string(output))
+	require.Equal(t, []any{spec, "box", "versions", `{"x":2}`}, b.asked)
+
+	for _, answer := range []string{"no JSON", strings.Repeat(" ", sdk.MaxOperation) + "{}"} {
+		b.answer = []byte(answer)
+		_, err = op.Operate(ctx, "box", "versions", nil)
+		require.Error(t, err)
+		_, err = re.Reload(ctx, spec)
+		require.ErrorIs(t, err, sdk.ErrGarbage)
+	}
+	b.answer = nil
+	output, err = op.Operate(ctx, "box", "versions", nil)
+	require.NoError(t, err)
+	require.Equal(t, "{}", string(output))
+	_, err = op.Operate(ctx, "box", "versions", make([]byte, sdk.MaxOperation+1))
+	require.ErrorContains(t, err, "at most 4194304 are allowed")
+	b.err = sdk.WithHint(fmt.Errorf("do that: %w", sdk.ErrUnsupported), "do this")
+	for _, err := range []error{second(re.Reload(ctx, spec)), second(op.Operate(ctx, "box", "x", nil))} {
+		require.ErrorIs(t, err, sdk.ErrUnsupported)
+		require.Equal(t, "do this", sdk.Hint(err))
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// What a client is, is what the plugin says that it can; of one that says more than
+// it can, an error says so.
+func TestCapabilities(t *testing.T) {
+	c := configured(t, &boxes{})
+	for i := range 8 {
+		var has []string
+		for j, capability := range []string{sdk.CapabilitySnapshot, sdk.CapabilityReload, sdk.CapabilityOperate} {
+			if i>>j&1 == 1 {
+				has = append(has, capability)
+			}
+		}
+		s := c.Sandbox(sdk.Description{Capabilities: has})
+		_, snapshot := s.(sdk.Snapshotter)
+		re, reload := s.(sdk.Reloader)
+		op, operate := s.(sdk.Operator)
+		require.Equal(t, [3]bool{i&1 == 1, i&2 == 2, i&4 == 4}, [3]bool{snapshot, reload, operate})
+		if reload {
+			require.ErrorIs(t, second(re.Reload(t.Context(), spec)), sdk.ErrUnsupported)
+		}
+		if operate {
+			require.ErrorIs(t, second(op.Operate(t.Context(), "box", "x", nil)), sdk.ErrUnsupported)
+		}
+	}
 }
 
 func TestEnvIsClean(t *testing.T) {

@@ -73,6 +73,8 @@ var Defects = map[string]string{
 	"sandbox-bad-wait":       "does not wait",
 	"sandbox-bad-logs":       "logs half lines to nowhere",
 	"sandbox-bad-snapshot":   "takes snapshots that restore nothing",
+	"sandbox-bad-reload":     "does not say which sandboxes it cannot reload",
+	"sandbox-bad-operate":    "does whatever it is asked",
 	"sandbox-bad-stop":       "does not stop",
 	"sandbox-bad-litter":     "leaves files behind",
 	"sandbox-bad-immortal":   "lets orphans live",

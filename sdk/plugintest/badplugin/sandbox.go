@@ -2,6 +2,7 @@ package badplugin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +18,14 @@ import (
 // serveSandbox serves a sandbox strategy that its mode spoils.
 func serveSandbox(name, mode string) {
 	s := &snapshots{Sandbox: &Sandbox{Name: name, Dir: os.Getenv("TMPDIR"), mode: mode}}
-	if mode == "snapshot" {
+	switch mode {
+	case "snapshot":
 		sdk.Serve(s)
-		return
+	case "reload", "operate":
+		sdk.Serve(Changing(s.Sandbox))
+	default:
+		sdk.Serve(s.Sandbox)
 	}
-	sdk.Serve(s.Sandbox)
 }
 
 // Sandbox is a sandbox strategy that runs nothing: a sandbox of it is a file,
@@ -40,7 +44,8 @@ type Sandbox struct {
 
 type fakeBox struct {
 	file   string
-	pid    int // of a process that is there to be looked for, in some modes
+	bundle string // what its bundle holds
+	pid    int    // of a process that is there to be looked for, in some modes
 	exited chan struct{}
 	exit   sdk.SandboxExit
 }
@@ -105,11 +110,17 @@ func (s *Sandbox) Create(_ context.Context, spec sdk.SandboxSpec) (sdk.SandboxHa
 		return sdk.SandboxHandle{}, err
 	}
 	_ = f.Close()
+	bundle, err := content(spec)
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return sdk.SandboxHandle{}, err
+	}
 	b, err := s.add(spec.ID, f.Name())
 	if err != nil {
 		_ = os.Remove(f.Name())
 		return sdk.SandboxHandle{}, err
 	}
+	b.bundle = bundle
 	switch {
 	case w.Fail:
 		return sdk.SandboxHandle{}, fmt.Errorf("create %s: as was wished", spec.ID)
@@ -257,4 +268,70 @@ func (s *snapshots) Restore(ctx context.Context, spec sdk.SandboxSpec, r io.Read
 		return sdk.SandboxHandle{ID: spec.ID}, nil
 	}
 	return s.Create(ctx, spec)
+}
+
+// changes are snapshots, and a Sandbox that takes another bundle while it runs and
+// tells what it has.
+type changes struct{ *snapshots }
+
+var (
+	_ sdk.Reloader = (*changes)(nil)
+	_ sdk.Operator = (*changes)(nil)
+)
+
+// Changing is the good strategy with all that a strategy may have. Its bundles are
+// any files, and a reload with one that says "bad" fails. Its operation "bundle" tells
+// what the bundle holds as {"bundle": …}, and "echo" its own input.
+func Changing(s *Sandbox) interface {
+	sdk.Strategy
+	sdk.Snapshotter
+	sdk.Reloader
+	sdk.Operator
+} {
+	return &changes{&snapshots{s}}
+}
+
+func content(spec sdk.SandboxSpec) (string, error) {
+	if spec.Bundle == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(spec.Bundle)
+	return string(b), err
+}
+
+func (c *changes) Reload(_ context.Context, spec sdk.SandboxSpec) ([]byte, error) {
+	b, err := c.get(spec.ID)
+	if c.mode == "reload" {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := content(spec)
+	if err == nil && text == "bad" {
+		err = errors.New("reload sandbox: the bundle is bad")
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	report, err := json.Marshal(map[string]string{"was": b.bundle})
+	b.bundle = text
+	return report, err
+}
+
+func (c *changes) Operate(_ context.Context, id, operation string, input []byte) ([]byte, error) {
+	b, err := c.get(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case operation == "echo" || c.mode == "operate":
+		return input, nil
+	case operation == "bundle":
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return json.Marshal(map[string]string{"bundle": b.bundle})
+	}
+	return nil, fmt.Errorf("operate %s: %.100q: %w", id, operation, sdk.ErrUnsupported)
 }
