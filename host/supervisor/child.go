@@ -22,6 +22,16 @@ type Spec struct {
 	Near            string            `json:"near,omitempty"`             // a target on whose machine it is to run
 	Apart           []string          `json:"apart,omitempty"`            // children that it must not run beside
 	Handoff         sdk.Handoff       `json:"handoff,omitempty"`          // default none
+	Bundle          string            `json:"bundle,omitempty"`           // id of the blob with what it is made of; empty: none
+	Seed            string            `json:"seed,omitempty"`             // id of the blob with a snapshot that each run begins with that begins afresh; empty: none
+	Versions        []Version         `json:"versions,omitempty"`         // what Bundle was, oldest first; kept by the supervisor
+}
+
+// Version is a bundle that a child has had.
+type Version struct {
+	Bundle string    `json:"b"`
+	At     time.Time `json:"t"` // since when
+	Note   string    `json:"n,omitempty"`
 }
 
 // State is where a child is in its life.

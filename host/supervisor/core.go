@@ -20,6 +20,7 @@ import (
 //	core_request.go  what operators want
 //	core_place.go    the arbiter: which member has a child
 //	core_run.go      the runner: what runs on this member
+//	core_reload.go   both: another bundle in a run that goes on
 //	core_handoff.go  both: a planned move that takes the child's state along
 //	core_publish.go  what is told to other members
 type core struct {
@@ -123,6 +124,8 @@ type action struct {
 	timeout  time.Duration
 	entry    *Entry
 	signal   chan struct{}
+	reload   reload
+	reply    func(report []byte, err error) // of a reload; may be nil
 }
 
 type actionKind string
@@ -139,6 +142,7 @@ const (
 	doRecover  actionKind = "recover"  // take run over; answered by recovered
 	doStop     actionKind = "stop"     // run; answered by stopped
 	doDestroy  actionKind = "destroy"  // run; answered by destroyed
+	doReload   actionKind = "reload"   // put spec in the place of what run has; answered by reloaded
 	doNote     actionKind = "note"     // entry is new in a child's history
 	doSignal   actionKind = "signal"   // close signal
 )

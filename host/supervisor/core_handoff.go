@@ -226,5 +226,5 @@ func (c *core) refuse(ch *child, v version, from, why string) {
 // here, by an assignment of this epoch.
 func (c *core) mayHandOver(id, member string, epoch uint64) bool {
 	ch := c.children[id]
-	return ch != nil && c.handing(ch) && ch.run.Phase == up && ch.rec.Assignment.Member == member && ch.rec.Assignment.Version.Epoch == epoch
+	return ch != nil && c.handing(ch) && ch.run.Phase == up && !ch.run.changing() && ch.rec.Assignment.Member == member && ch.rec.Assignment.Version.Epoch == epoch
 }

@@ -23,6 +23,7 @@ const maxFrom = 32
 // this member to decide.
 func (c *core) arbitrate(ch *child) {
 	if c.decides(ch) {
+		c.adopt(ch)
 		c.reclaim(ch)
 	}
 	why := c.needs(ch)

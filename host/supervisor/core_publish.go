@@ -87,7 +87,7 @@ func (c *core) tell(ch *child) {
 		return
 	}
 	ch.told = f
-	if c.handed(ch) {
+	if c.handed(ch) || f != nil && f.Reload != (reload{}) {
 		c.mark(ch) // the arbiter, which may be this member, goes by it
 	}
 	switch {
@@ -108,6 +108,9 @@ func (c *core) here(ch *child) *fact {
 		f.Running = r.active()
 		f.Started, f.Restarts, f.OSPid, f.Node = r.Started, r.Restarts, r.OSPid, r.Node
 		f.Began = r.Began && r.For == a.Version
+		if r.Phase == up {
+			f.Reload = r.Reload
+		}
 	}
 	f.Balk = ch.balks()
 	for i := len(ch.history) - 1; i >= 0 && f.Last == nil; i-- {

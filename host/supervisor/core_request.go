@@ -8,6 +8,9 @@ type request struct {
 	id     string
 	spec   *Spec  // to start; complete and checked
 	member string // to move to
+	bundle string // to reload with
+	note   string // likewise
+	reply  func(report []byte, err error)
 }
 
 type requestKind string
@@ -18,6 +21,7 @@ const (
 	askRemove  requestKind = "remove"
 	askRestart requestKind = "restart"
 	askMove    requestKind = "move"
+	askReload  requestKind = "reload" // of the member that runs it
 )
 
 // request does what an operator wants, as far as the books go: the rest follows
@@ -74,6 +78,8 @@ func (c *core) change(ch *child, r request) error {
 			return bad("the child is there already")
 		}
 		c.move(ch, r.member, "moved by request")
+	case askReload:
+		return c.reload(ch, r)
 	}
 	return nil
 }

@@ -24,15 +24,19 @@ type run struct {
 	OSPid    int               `json:"o,omitempty"`
 	Node     string            `json:"d,omitempty"`
 	Began    bool              `json:"x,omitempty"` // it has the state that its assignment takes, if that was to be had
+	Reload   reload            `json:"u,omitzero"`  // what it has been reloaded with, until its spec says so
+	Unsure   bool              `json:"w,omitempty"` // a reload was begun, and how that went is not known
 
-	take   string          // the member from which it is to have it; empty: none
-	op     uint64          // what it waits for; 0: nothing
-	left   bool            // something of the run before it may be there
-	life   uint64          // tells it from others of the same assignment
-	tries  int             // that the strategy has failed at
-	recent []time.Duration // restarts that count for the intensity
-	again  time.Duration   // when it is to be started again, or what failed to be tried again
-	why    string          // it is not running
+	take string // the member from which it is to have it; empty: none
+	op   uint64 // what it waits for; 0: nothing
+
+	reloading uint64          // the reload that is under way; 0: none
+	left      bool            // something of the run before it may be there
+	life      uint64          // tells it from others of the same assignment
+	tries     int             // that the strategy has failed at
+	recent    []time.Duration // restarts that count for the intensity
+	again     time.Duration   // when it is to be started again, or what failed to be tried again
+	why       string          // it is not running
 }
 
 // phase is where a run is.
@@ -67,12 +71,14 @@ func (c *core) wanted(ch *child) bool {
 
 // right tells whether a run is the one that is wanted.
 func (ch *child) right() bool {
-	return ch.run.For == ch.rec.Assignment.Version && ch.run.Spec == ch.rec.Intent.Version
+	r := ch.run
+	return r.For == ch.rec.Assignment.Version && r.Spec == ch.rec.Intent.Version && (!r.Unsure || r.reloading != 0)
 }
 
 // runHere makes what runs on this member what the book says.
 func (c *core) runHere(ch *child) {
 	ch.waits = ""
+	c.keepUp(ch)
 	c.keepOn(ch)
 	mine := ch.rec.Intent.Wanted == wantRunning && ch.rec.Assignment.Member == c.self
 	if mine && c.synced {

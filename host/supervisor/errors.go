@@ -15,6 +15,9 @@ var (
 	// ErrMember says that a member cannot take a child; errors.As with *MemberError
 	// tells why.
 	ErrMember = errors.New("the member cannot take it")
+	// ErrReload says that a child is in no state to be reloaded; errors.As with
+	// *ReloadError tells in which.
+	ErrReload = errors.New("it cannot be reloaded now")
 	// ErrUnconfirmed says that a change was made, and that it is not certain to
 	// survive: errors.As with *UnconfirmedError tells what is missing.
 	ErrUnconfirmed = errors.New("not confirmed")
@@ -68,6 +71,17 @@ func (e *MemberError) Error() string {
 
 // Is makes it an ErrMember.
 func (e *MemberError) Is(target error) bool { return target == ErrMember }
+
+// ReloadError is an ErrReload.
+type ReloadError struct {
+	ID      string
+	Problem string // "it is stopped"
+}
+
+func (e *ReloadError) Error() string { return fmt.Sprintf("reload child %s: %s", e.ID, e.Problem) }
+
+// Is makes it an ErrReload.
+func (e *ReloadError) Is(target error) bool { return target == ErrReload }
 
 // UnconfirmedError is an ErrUnconfirmed. The change is in force as far as
 // anybody knows of it.

@@ -33,8 +33,8 @@ const moment = 500 * time.Millisecond
 
 // TestRandomSchedules has clusters of three to five members go through kills,
 // restarts, freezes, partitions, clock jumps, lost messages, failing plugins,
-// crashing children and impatient operators; then lets all that live see each
-// other, and looks whether each child runs exactly once. A schedule that fails
+// crashing children, reloads and impatient operators; then lets all that live see each
+// other, and looks whether each child runs exactly once, and what its spec says. A schedule that fails
 // is run again, with all that happens, by -seed.
 func TestRandomSchedules(t *testing.T) {
 	if *simSeed != 0 {
@@ -45,17 +45,17 @@ func TestRandomSchedules(t *testing.T) {
 		}
 		return
 	}
-	handed := 0
+	handed, loaded := 0, 0
 	for seed := uint64(1); seed <= uint64(*simSeeds); seed++ {
 		s, wrong := schedule(seed, false)
-		handed += s.handed
+		handed, loaded = handed+s.handed, loaded+s.loaded
 		if wrong != "" {
 			t.Errorf("seed %d: %s (again: go test ./host/supervisor -run TestRandomSchedules -seed %d)", seed, wrong, seed)
 		}
 	}
-	t.Logf("%d children were handed over", handed)
-	if *simSeeds >= 100 && handed < *simSeeds/10 {
-		t.Errorf("%d children were handed over in %d schedules: that tries little", handed, *simSeeds)
+	t.Logf("%d children were handed over, %d reloaded", handed, loaded)
+	if *simSeeds >= 100 && (handed < *simSeeds/10 || loaded < *simSeeds/10) {
+		t.Errorf("%d children were handed over and %d reloaded in %d schedules: that tries little", handed, loaded, *simSeeds)
 	}
 }
 
@@ -84,6 +84,15 @@ func schedule(seed uint64, loud bool) (*sim, string) {
 	s.badCreate = func(string, string) error {
 		if s.rng.IntN(25) == 0 {
 			return errors.New("no such file")
+		}
+		return nil
+	}
+	s.badLoad = func(string) error {
+		switch s.rng.IntN(10) {
+		case 0:
+			return errors.New("it does not compile")
+		case 1:
+			return fmt.Errorf("half of it: %w", sdk.ErrPanic)
 		}
 		return nil
 	}
@@ -217,10 +226,13 @@ func (f *faults) wild(m string, n *simNode) {
 	}
 }
 
+// bundleID is the id of one of many blobs.
+func bundleID(n int) string { return fmt.Sprintf("%064x", n) }
+
 func (f *faults) child() string { return fmt.Sprintf("x%d", f.rng.IntN(10)) }
 
 func (f *faults) operator() {
-	r := request{id: f.child(), member: f.pick(), kind: []requestKind{askStart, askStart, askStart, askStart, askStop, askRestart, askRestart, askMove, askRemove}[f.rng.IntN(9)]}
+	r := request{id: f.child(), member: f.pick(), kind: []requestKind{askStart, askStart, askStart, askStart, askStop, askRestart, askRestart, askMove, askRemove, askReload, askReload, askReload}[f.rng.IntN(12)]}
 	if r.kind == askStart {
 		s := Spec{ID: r.id, Strategy: "process", Restart: []sdk.Restart{sdk.RestartPermanent, sdk.RestartPermanent, sdk.RestartTransient, sdk.RestartTemporary}[f.rng.IntN(4)]}
 		if f.rng.IntN(2) == 0 {
@@ -228,6 +240,9 @@ func (f *faults) operator() {
 		}
 		s = s.complete()
 		r.spec = &s
+	}
+	if r.kind == askReload {
+		r.bundle = bundleID(f.rng.IntN(1000))
 	}
 	at := f.pick()
 	err := f.request(at, r)

@@ -63,6 +63,9 @@ type intent struct {
 	Version version `json:"v"`
 	Wanted  wanted  `json:"w"`
 	Spec    *Spec   `json:"s,omitempty"` // nobody changes it; nil in a tombstone
+	// Over is the intent before, where this one only says what has been done to the
+	// child already: a run by that goes on by this, see reload.
+	Over version `json:"o,omitzero"`
 }
 
 // assignment is the arbiters' part.
@@ -179,7 +182,7 @@ func parseRecord(b []byte) (record, error) {
 
 // intern has words that many records have share their memory.
 func (r *record) intern() {
-	for _, v := range []*version{&r.Intent.Version, &r.Assignment.Version, &r.Assignment.Of, &r.Outcome.For} {
+	for _, v := range []*version{&r.Intent.Version, &r.Intent.Over, &r.Assignment.Version, &r.Assignment.Of, &r.Outcome.For} {
 		v.Author = intern(v.Author)
 	}
 	r.Assignment.Take = intern(r.Assignment.Take)
@@ -229,6 +232,8 @@ type fact struct {
 	// cannot.
 	Began bool   `json:"x,omitempty"`
 	Balk  string `json:"k,omitempty"`
+	// What it has been reloaded with, and what its spec does not say.
+	Reload reload `json:"u,omitzero"`
 }
 
 func (f *fact) equal(g *fact) bool {

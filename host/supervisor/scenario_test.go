@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,9 @@ var rewrite = flag.Bool("rewrite", false, "write what the scenarios print into t
 //	minority stop                 the placement strategy is one that needs a majority
 //	start X on a [transient|temporary] [max N] [snapshot]      on a: where it is asked for; snapshot: its handoff
 //	stop X on a; remove X on a; restart X on a; move X b on a
+//	reload X 7 on a               with the bundle 7; a start has none
+//	unloadable X | loadable X     it cannot be reloaded, or can again
+//	torn X                        nor is it known then what it runs
 //	crash X; exit X               it ends by itself, abnormally or normally
 //	broken X | fine X             it cannot be started, or can again
 //	unmovable X | movable X       its state cannot be restored, or can again
@@ -46,7 +50,7 @@ func TestScenarios(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			script, err := os.ReadFile(file)
 			require.NoError(t, err)
-			sc := &scenario{t: t, broken: map[string]bool{}, unmovable: map[string]bool{}}
+			sc := &scenario{t: t, broken: map[string]bool{}, unmovable: map[string]bool{}, unloadable: map[string]error{}}
 			for line := range strings.Lines(string(script)) {
 				sc.line(strings.TrimRight(line, "\n"))
 			}
@@ -68,6 +72,7 @@ type scenario struct {
 
 	active, minority, placementDown bool
 	broken, unmovable               map[string]bool
+	unloadable                      map[string]error
 }
 
 func (sc *scenario) line(line string) {
@@ -89,7 +94,7 @@ func (sc *scenario) command(cmd string, args []string) {
 		sc.minority = true
 	case "members":
 		sc.members(args)
-	case "start", "stop", "remove", "restart", "move":
+	case "start", "stop", "remove", "restart", "move", "reload":
 		sc.request(cmd, args)
 	case "crash", "exit":
 		s.end(args[0], sdk.SandboxExit{Code: len(cmd) - len("exit")})
@@ -97,6 +102,12 @@ func (sc *scenario) command(cmd string, args []string) {
 		sc.broken[args[0]] = cmd == "broken"
 	case "unmovable", "movable":
 		sc.unmovable[args[0]] = cmd == "unmovable"
+	case "unloadable":
+		sc.unloadable[args[0]] = errors.New("it does not compile")
+	case "torn":
+		sc.unloadable[args[0]] = fmt.Errorf("half of it: %w", sdk.ErrPanic)
+	case "loadable":
+		delete(sc.unloadable, args[0])
 	case "kill":
 		s.kill(args[0])
 	case "boot":
@@ -151,6 +162,7 @@ func (sc *scenario) members(names []string) {
 		}
 		return nil
 	}
+	s.badLoad = func(id string) error { return sc.unloadable[id] }
 	s.badHand = func(_, _, id string) (bool, error) {
 		if sc.unmovable[id] {
 			return false, errors.New("its snapshot is of another version")
@@ -170,6 +182,15 @@ func (sc *scenario) request(cmd string, args []string) {
 	switch r.kind {
 	case askMove:
 		r.member = args[1]
+	case askReload:
+		n, err := strconv.Atoi(args[1])
+		require.NoError(sc.t, err)
+		r.bundle, r.note = bundleID(n), "number "+args[1]
+		r.reply = func(_ []byte, err error) {
+			if err != nil {
+				fmt.Fprintf(&sc.out, "  answer: %v\n", err)
+			}
+		}
 	case askStart:
 		spec := Spec{ID: r.id, Strategy: "process"}
 		for i, a := range args {
@@ -223,6 +244,9 @@ func (sc *scenario) show() {
 			if c.Member != "" {
 				fmt.Fprintf(&b, " on %s, epoch %d", c.Member, c.Epoch)
 			}
+			if c.Spec.Bundle != "" {
+				fmt.Fprintf(&b, ", bundle %s of %d", strings.TrimLeft(c.Spec.Bundle, "0"), len(c.Spec.Versions))
+			}
 			if c.Restarts > 0 {
 				fmt.Fprintf(&b, ", restarts %d", c.Restarts)
 			}
@@ -246,6 +270,9 @@ func (sc *scenario) show() {
 	for id, at := range sc.sim.procs {
 		for m, p := range at {
 			text := id + " on " + m
+			if p.has != "" {
+				text += " with bundle " + strings.TrimLeft(p.has, "0")
+			}
 			if p.born != m {
 				text += " with the state of " + p.born
 			}

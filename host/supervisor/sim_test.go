@@ -3,6 +3,7 @@ package supervisor
 import (
 	"cmp"
 	"container/heap"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,6 +30,7 @@ type sim struct {
 	loss      float64 // of messages; what is lost comes with the comparison each second
 	badPlace  func() error
 	badCreate func(member, id string) error
+	badLoad   func(id string) error
 	badHand   func(from, to, id string) (left bool, err error) // left: what was restored is there all the same
 	lost      time.Duration                                    // until a member that does not answer is dead, at least
 	quorum    bool                                             // the strategy is one that stops children in a minority
@@ -41,6 +43,7 @@ type sim struct {
 	any     time.Duration // of any two at all, the longest
 	handing time.Duration // likewise, of children that are handed over
 	handed  int           // snapshots that were restored
+	loaded  int           // reloads that became the spec
 	both    map[string]time.Duration
 	sure    map[string]bool // ids that were confirmed, and never asked to be removed
 	log     []string
@@ -97,6 +100,7 @@ type proc struct {
 	life  uint64
 	owner int    // life of the host that has it
 	born  string // the member where the state that it has began
+	has   string // its bundle
 }
 
 const simOrphan = 1500 * time.Millisecond
@@ -106,6 +110,7 @@ func newSim(seed uint64, names ...string) *sim {
 		rng: rand.New(rand.NewPCG(seed, 7)), names: names, nodes: map[string]*simNode{}, cut: map[[2]string]bool{},
 		lost: 2700 * time.Millisecond, procs: map[string]map[string]*proc{}, overlap: map[string]time.Duration{}, both: map[string]time.Duration{}, sure: map[string]bool{},
 		badPlace: func() error { return nil }, badCreate: func(string, string) error { return nil },
+		badLoad: func(string) error { return nil },
 		badHand: func(string, string, string) (bool, error) { return false, nil },
 	}
 	for _, n := range names {
@@ -204,12 +209,25 @@ func (s *sim) start(name string) {
 	recs := slices.SortedFunc(maps.Values(n.disk), func(a, b record) int { return strings.Compare(a.ID, b.ID) })
 	runs := map[string]*run{}
 	for id, r := range n.runs {
-		runs[id] = r.copy()
+		runs[id] = fromDisk(r)
 	}
 	n.core.load(n.instant(s), recs, runs, nil)
 	s.pass(n)
 	s.act(n)
 	s.on(name, 1500*time.Millisecond, func(n *simNode) { s.sync(n) })
+}
+
+// fromDisk is what of a run is left after a restart.
+func fromDisk(r *run) *run {
+	var out run
+	b, err := json.Marshal(r)
+	if err == nil {
+		err = json.Unmarshal(b, &out)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return &out
 }
 
 // kill ends a member, as kill -9 does. What it runs goes on for a while.
@@ -310,7 +328,10 @@ func (s *sim) lookAt(n *simNode, b string, step time.Duration) (changed bool) {
 	}
 	before := *v
 	if s.reach(n.name, b) {
-		if v.bad = 0; !v.usable {
+		if v.bad > 0 { // back before it counted as dead
+			v.bad, v.need = 0, s.between(0, 700*time.Millisecond)
+		}
+		if !v.usable {
 			v.good += step
 			if v.good > v.need {
 				v.up, v.usable, v.heard = true, true, false
@@ -519,7 +540,7 @@ func (s *sim) act(n *simNode) {
 func (s *sim) perform(n *simNode, a action) {
 	if s.log != nil {
 		switch a.kind {
-		case doCreate, doStop, doRecover, doDestroy, doPlace:
+		case doCreate, doStop, doRecover, doDestroy, doReload, doPlace:
 			s.logf("%s: %s: %s %s", n.name, a.id, a.kind, a.purpose)
 		case doSave:
 			s.logf("%s: %s: %s %s %d, %s %d from %v by %s", n.name, a.id, a.kind, a.rec.Intent.Wanted, a.rec.Intent.Version.Epoch, a.rec.Assignment.Member, a.rec.Assignment.Version.Epoch, a.rec.Assignment.From, a.rec.Assignment.Version.Author)
@@ -550,6 +571,8 @@ func (s *sim) perform(n *simNode, a action) {
 		s.create(n, a)
 	case doRecover, doStop, doDestroy:
 		s.sandbox(n, a)
+	case doReload:
+		s.reload(n, a)
 	case doNote:
 		if s.log != nil {
 			s.logf("%s: %s %s at %s %s", n.name, a.id, a.entry.What, a.entry.Member, a.entry.Reason)
@@ -621,13 +644,44 @@ func (s *sim) create(n *simNode, a action) {
 		if s.procs[a.id] == nil {
 			s.procs[a.id] = map[string]*proc{}
 		}
-		s.procs[a.id][n.name] = &proc{life: a.op, owner: n.life, born: born}
+		s.procs[a.id][n.name] = &proc{life: a.op, owner: n.life, born: born, has: a.spec.Bundle}
 	}
 	s.on(n.name, d, func(n *simNode) {
 		n.core.created(n.instant(s), a.id, a.op, sdk.SandboxHandle{ID: a.id}, sdk.SandboxStatus{}, err)
 		if s.procs[a.id][n.name] == nil {
 			n.core.exited(n.instant(s), a.id, a.op, sdk.SandboxExit{Code: 1})
 		}
+	})
+}
+
+// reload puts another bundle into what runs. The member may be killed before it hears
+// how that went.
+func (s *sim) reload(n *simNode, a action) {
+	life := n.life
+	s.after(s.between(time.Millisecond, 400*time.Millisecond), func() {
+		p, err := s.procs[a.id][n.name], s.badLoad(a.id)
+		switch {
+		case n.badBox:
+			err = sdk.ErrUnavailable
+		case p == nil:
+			err = sdk.ErrNotFound
+		case errors.Is(err, sdk.ErrPanic):
+			p.has = "half of it"
+		case err == nil:
+			p.has = a.spec.Bundle
+		}
+		s.on(n.name, s.between(time.Millisecond, 40*time.Millisecond), func(n *simNode) {
+			if n.life != life {
+				return
+			}
+			err := n.core.reloaded(n.instant(s), a.id, a.op, a.reload, err)
+			if err == nil {
+				s.loaded++
+			}
+			if a.reply != nil {
+				a.reply(nil, err)
+			}
+		})
 	})
 }
 
@@ -722,8 +776,11 @@ func (s *sim) request(at string, r request) error {
 		return errors.New("it does not run")
 	}
 	to := n.core.rank(r.id)
+	if ch := n.core.children[r.id]; r.kind == askReload && ch != nil {
+		to = cmp.Or(ch.rec.Assignment.Member, to)
+	}
 	if to != at && !s.reach(at, to) {
-		return errors.New("the arbiter does not answer")
+		return errors.New("who is to do it does not answer")
 	}
 	m := s.nodes[to]
 	if m.core.leaving {
@@ -882,6 +939,11 @@ func (s *sim) settledChild(id string, live []*simNode) string {
 			rec = first.rec
 		}
 		return fmt.Sprintf("runs at %v, want %d: %+v", runs, want, rec)
+	}
+	if want == 1 {
+		if has := s.procs[id][runs[0]].has; has != first.rec.Intent.Spec.Bundle {
+			return fmt.Sprintf("runs %.8q, and its spec says %.8q", has, first.rec.Intent.Spec.Bundle)
+		}
 	}
 	return ""
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/debughost/debughost/sdk"
 )
@@ -25,6 +27,9 @@ const (
 	maxApart   = 100
 	maxLabels  = 100
 	maxTimeout = 24 * time.Hour
+
+	maxVersions = 20
+	maxNote     = 200 // bytes
 )
 
 // validID tells whether a text can name a child.
@@ -42,9 +47,16 @@ func validID(id string) bool {
 	return true
 }
 
+// validBlob tells whether a text can be the id of a blob: a SHA-256 in lower-case
+// hexadecimal digits.
+func validBlob(id string) bool {
+	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
 // complete returns a spec of its own memory with what it left out.
 func (s Spec) complete() Spec {
 	s.Config, s.Constraints, s.Apart = bytes.Clone(s.Config), maps.Clone(s.Constraints), slices.Clone(s.Apart)
+	s.Versions = slices.Clone(s.Versions)
 	if s.Restart == "" {
 		s.Restart = sdk.RestartPermanent
 	}
@@ -113,7 +125,27 @@ func (s *Spec) check() error {
 	if i := slices.IndexFunc(s.Apart, func(id string) bool { return !validID(id) }); i >= 0 {
 		return bad("apart: %.50q is no child's id", s.Apart[i])
 	}
+	if err := s.checkBlobs(bad); err != nil {
+		return err
+	}
 	return s.checkConfig(bad)
+}
+
+func (s *Spec) checkBlobs(bad func(string, ...any) error) error {
+	switch {
+	case s.Bundle != "" && !validBlob(s.Bundle):
+		return bad("bundle: %.80q is no id of a blob: 64 lower-case hexadecimal digits", s.Bundle)
+	case s.Seed != "" && !validBlob(s.Seed):
+		return bad("seed: %.80q is no id of a blob: 64 lower-case hexadecimal digits", s.Seed)
+	case len(s.Versions) > maxVersions:
+		return bad("versions: %d, and at most %d are allowed", len(s.Versions), maxVersions)
+	}
+	for _, v := range s.Versions {
+		if !validBlob(v.Bundle) || len(v.Note) > maxNote || !utf8.ValidString(v.Note) {
+			return bad("versions: one is no id of a blob, or its note is no text of at most %d bytes", maxNote)
+		}
+	}
+	return nil
 }
 
 func (s *Spec) checkConfig(bad func(string, ...any) error) error {
