@@ -1,12 +1,16 @@
 package control
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"slices"
 
 	controlpb "github.com/debughost/debughost/control/proto"
+	"github.com/debughost/debughost/host/blob"
 	"github.com/debughost/debughost/host/cluster"
 	"github.com/debughost/debughost/host/supervisor"
+	"github.com/debughost/debughost/sdk"
 )
 
 func (s *childService) StartChild(ctx context.Context, req *controlpb.StartChildRequest) (*controlpb.ChildResponse, error) {
@@ -51,6 +55,48 @@ func (s *childService) RemoveChild(ctx context.Context, req *controlpb.RemoveChi
 		return nil, childError(tried, err)
 	}
 	return &controlpb.RemoveChildResponse{}, nil
+}
+
+// maxNote bounds what a caller says of a bundle, in bytes.
+const maxNote = 200
+
+func (s *childService) ReloadChild(ctx context.Context, req *controlpb.ReloadChildRequest) (*controlpb.ReloadChildResponse, error) {
+	tried := "reload child " + clean(req.GetId())
+	if err := s.child(tried, req.GetId()); err != nil {
+		return nil, err
+	}
+	switch {
+	case blob.Check(req.GetBundle()) != nil:
+		return nil, badRequest(tried, "%.80q is no id of a blob", clean(req.GetBundle()))
+	case len(req.GetNote()) > maxNote:
+		return nil, badRequest(tried, "the note has more than %d bytes", maxNote)
+	}
+	report, child, err := s.engine.ReloadChild(ctx, req.GetId(), req.GetBundle(), req.GetNote())
+	if err != nil {
+		return nil, childError(tried, err)
+	}
+	return &controlpb.ReloadChildResponse{Report: clean(string(report)), Child: childPB(&child)}, nil
+}
+
+func (s *childService) OperateChild(ctx context.Context, req *controlpb.OperateChildRequest) (*controlpb.OperateChildResponse, error) {
+	tried := "operate child " + clean(req.GetId())
+	if err := s.child(tried, req.GetId()); err != nil {
+		return nil, err
+	}
+	input := []byte(cmp.Or(req.GetInput(), "{}"))
+	switch {
+	case req.GetOperation() == "" || len(req.GetOperation()) > maxChildID:
+		return nil, badRequest(tried, "an operation has a name of 1 to %d bytes", maxChildID)
+	case len(input) > sdk.MaxOperation:
+		return nil, badRequest(tried, "the input has %d bytes, and at most %d are allowed", len(input), sdk.MaxOperation)
+	case !json.Valid(input):
+		return nil, badRequest(tried, "the input is no JSON")
+	}
+	output, err := s.engine.OperateChild(ctx, req.GetId(), req.GetOperation(), input)
+	if err != nil {
+		return nil, childError(tried, err)
+	}
+	return &controlpb.OperateChildResponse{Output: clean(string(output))}, nil
 }
 
 func (s *childService) stop(ctx context.Context, id string) (supervisor.Child, error) {

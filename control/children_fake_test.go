@@ -3,11 +3,13 @@ package control
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/debughost/debughost/host/blob"
 	"github.com/debughost/debughost/host/supervisor"
 	"github.com/debughost/debughost/sdk"
 )
@@ -26,6 +28,8 @@ type fakeChildren struct {
 	logs     map[string]func(context.Context, sdk.LogOptions, func(sdk.LogLine) error) error
 	explains supervisor.Explanation
 	explain  supervisor.Spec // that was asked about last
+	snapshot string
+	blobs    *blob.Store // nil in tests that need none
 }
 
 func newFakeChildren(children ...supervisor.Child) *fakeChildren {
@@ -209,4 +213,36 @@ func (m memberChildren) Explain(_ context.Context, s supervisor.Spec) (superviso
 	defer m.mu.Unlock()
 	m.explain = s
 	return m.explains, m.fail
+}
+
+func (m memberChildren) ReloadChild(_ context.Context, id, bundle, note string) ([]byte, supervisor.Child, error) {
+	c, err := m.act("reload", id, func(c *supervisor.Child) {
+		c.Spec.Bundle = bundle
+		c.Spec.Versions = append(c.Spec.Versions, supervisor.Version{Bundle: bundle, At: startOfTests, Note: note})
+	})
+	return []byte(`{"loaded":2}`), c, err
+}
+
+func (m memberChildren) OperateChild(_ context.Context, id, operation string, input []byte) ([]byte, error) {
+	_, err := m.act("operate "+operation, id, func(*supervisor.Child) {})
+	return input, err
+}
+
+func (m memberChildren) SnapshotChild(_ context.Context, id string, w io.Writer) error {
+	_, err := m.act("snapshot", id, func(*supervisor.Child) {})
+	if err == nil {
+		_, err = io.WriteString(w, m.snapshot)
+	}
+	return err
+}
+
+func (m memberChildren) PutBlob(r io.Reader, want string) (string, int64, error) {
+	return m.blobs.Put(r, want)
+}
+
+func (m memberChildren) OpenBlob(ctx context.Context, id string) (io.ReadCloser, error) {
+	if _, err := m.blobs.Ensure(ctx, id); err != nil {
+		return nil, err
+	}
+	return m.blobs.Open(id)
 }

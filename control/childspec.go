@@ -21,7 +21,7 @@ func specOf(tried string, p *controlpb.ChildSpec) (supervisor.Spec, error) {
 	s := supervisor.Spec{
 		ID: p.GetId(), Strategy: p.GetStrategy(), Config: json.RawMessage(p.GetConfig()), Restart: sdk.Restart(p.GetRestart()),
 		MaxRestarts: int(p.GetMaxRestarts()), Placement: p.GetPlacement(), Constraints: maps.Clone(p.GetConstraints()),
-		Near: p.GetNear(), Apart: slices.Clone(p.GetApart()), Handoff: sdk.Handoff(p.GetHandoff()),
+		Near: p.GetNear(), Apart: slices.Clone(p.GetApart()), Handoff: sdk.Handoff(p.GetHandoff()), Bundle: p.GetBundle(), Seed: p.GetSeed(),
 	}
 	if l := p.GetLimits(); l != nil {
 		if l.GetProcesses() > math.MaxInt32 || l.GetOpenFiles() > math.MaxInt32 {
@@ -50,7 +50,10 @@ func specPB(s *supervisor.Spec) *controlpb.ChildSpec {
 		Id: clean(s.ID), Strategy: clean(s.Strategy), Config: clean(string(hideEnv(s.Config))), Restart: clean(string(s.Restart)),
 		MaxRestarts: int32(min(s.MaxRestarts, math.MaxInt32)), MaxRestartsIn: durationpb.New(s.MaxRestartsIn),
 		ShutdownTimeout: durationpb.New(s.ShutdownTimeout), Placement: clean(s.Placement), Constraints: map[string]string{},
-		Near: clean(s.Near), Apart: cleanAll(s.Apart), Handoff: clean(string(s.Handoff)),
+		Near: clean(s.Near), Apart: cleanAll(s.Apart), Handoff: clean(string(s.Handoff)), Bundle: clean(s.Bundle), Seed: clean(s.Seed),
+	}
+	for _, v := range s.Versions {
+		p.Versions = append(p.Versions, &controlpb.ChildVersion{Bundle: clean(v.Bundle), At: timePB(v.At), Note: clean(v.Note)})
 	}
 	for k, v := range s.Constraints {
 		p.Constraints[clean(k)] = clean(v)
@@ -120,7 +123,7 @@ func childPB(c *supervisor.Child) *controlpb.Child {
 	return &controlpb.Child{
 		Id: clean(c.Spec.ID), Strategy: clean(c.Spec.Strategy), Member: clean(c.Member), State: clean(string(c.State)), Reason: clean(c.Reason),
 		Since: timePB(c.Since), Restarts: uint32(max(c.Restarts, 0)), Epoch: c.Epoch, Started: timePB(c.Started),
-		OsPid: int64(c.OSPid), Node: clean(c.Node), Memory: c.Memory, Placement: clean(c.Spec.Placement), Restart: clean(string(c.Spec.Restart)),
+		OsPid: int64(c.OSPid), Node: clean(c.Node), Memory: c.Memory, Placement: clean(c.Spec.Placement), Restart: clean(string(c.Spec.Restart)), Bundle: clean(c.Spec.Bundle),
 	}
 }
 

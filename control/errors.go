@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	controlpb "github.com/debughost/debughost/control/proto"
+	"github.com/debughost/debughost/host/blob"
 	"github.com/debughost/debughost/host/cluster"
 	"github.com/debughost/debughost/host/ownership"
 	"github.com/debughost/debughost/host/registry"
@@ -51,6 +52,8 @@ const (
 	Joining       Code = "joining"             // this member does not know yet what the others know
 	NoCandidate   Code = "no_candidate"        // no member may take the child
 	NoLog         Code = "no_log"              // nothing is there that the child printed
+	NoBlob        Code = "no_blob"             // no member has the bundle or the seed
+	Unsupported   Code = "unsupported"         // the child's strategy cannot do that
 	NoTable       Code = "no_table"            // the node has no ETS table of that name or id
 	Private       Code = "private"             // only its owner may read the ETS table
 	Cut           Code = "cut"                 // there are more rows; the budget of an answer ends
@@ -90,6 +93,8 @@ var grpcCodes = map[Code]codes.Code{
 	Joining:       codes.Unavailable,
 	NoCandidate:   codes.FailedPrecondition,
 	NoLog:         codes.NotFound,
+	NoBlob:        codes.NotFound,
+	Unsupported:   codes.Unimplemented,
 	NoTable:       codes.NotFound,
 	Private:       codes.FailedPrecondition,
 	Cut:           codes.ResourceExhausted,
@@ -161,6 +166,12 @@ func codeOf(err error) Code {
 		return BadRequest
 	case errors.Is(err, supervisor.ErrNoRun):
 		return NoLog
+	case errors.Is(err, supervisor.ErrElsewhere):
+		return NotOwner
+	case errors.Is(err, supervisor.ErrState):
+		return Conflict
+	case errors.Is(err, blob.ErrNotFound):
+		return NoBlob
 	case errors.Is(err, cluster.ErrUnknownMember), errors.Is(err, supervisor.ErrNoMember):
 		return UnknownMember
 	case errors.Is(err, cluster.ErrMemberRuns):
@@ -183,6 +194,8 @@ func codeOf(err error) Code {
 		return NoQuorum
 	case errors.Is(err, sdk.ErrNoCandidate):
 		return NoCandidate
+	case errors.Is(err, sdk.ErrUnsupported):
+		return Unsupported
 	case errors.Is(err, context.DeadlineExceeded):
 		return Timeout
 	case errors.Is(err, context.Canceled):

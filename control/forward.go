@@ -76,7 +76,10 @@ func (f *forwarder) unary(ctx context.Context, req any, info *grpc.UnaryServerIn
 		return f.across(ctx, info.FullMethod, q, next)
 	}
 	if f.peers != nil && f.children != nil && rule.GetAtArbiter() && ok {
-		return f.atArbiter(ctx, info.FullMethod, msg, next)
+		return f.atMember(ctx, info.FullMethod, msg, next, f.arbiter)
+	}
+	if f.peers != nil && f.children != nil && rule.GetAtRunner() && ok {
+		return f.atMember(ctx, info.FullMethod, msg, next, f.runner)
 	}
 	if f.peers == nil || !rule.GetAtOwner() || !ok || nodeOf(msg) == "" {
 		return next(ctx, req)
@@ -289,6 +292,10 @@ func triedOf(method string, req proto.Message) string {
 		return "restart child " + clean(r.GetId())
 	case *controlpb.MoveChildRequest:
 		return "move child " + clean(r.GetId())
+	case *controlpb.ReloadChildRequest:
+		return "reload child " + clean(r.GetId())
+	case *controlpb.OperateChildRequest:
+		return "operate child " + clean(r.GetId())
 	case *controlpb.RemoveChildRequest:
 		return "remove child " + clean(r.GetId())
 	case processRequest:

@@ -23,17 +23,32 @@ func childOf(m proto.Message) string {
 	return ""
 }
 
-// atArbiter has the member do a call that decides about the child. A call that may
-// have arrived there is not made again.
-func (f *forwarder) atArbiter(ctx context.Context, method string, req proto.Message, next grpc.UnaryHandler) (any, error) {
+// arbiter is the member that decides about a child, and what that does, in words.
+func (f *forwarder) arbiter(id string) (member, does string) {
+	return f.children.ChildArbiter(id), "decides about"
+}
+
+// runner is the same of the member that runs it. Where there is no such child, or none
+// runs it, whoever is asked says so.
+func (f *forwarder) runner(id string) (member, does string) {
+	member, err := f.children.ChildRunner(id)
+	if err != nil {
+		member = ""
+	}
+	return member, "runs"
+}
+
+// atMember has the member do a call that is for one alone, such as the child's arbiter.
+// A call that may have arrived there is not made again.
+func (f *forwarder) atMember(ctx context.Context, method string, req proto.Message, next grpc.UnaryHandler, who func(id string) (member, does string)) (any, error) {
 	id, tried := childOf(req), triedOf(method, req)
 	if checkChildID(tried, id) != nil {
 		return next(ctx, req) // which says so
 	}
 	if callerFrom(ctx).Forwarded {
-		if member := f.children.ChildArbiter(id); member != "" && member != f.peers.Self() {
+		if member, does := who(id); member != "" && member != f.peers.Self() {
 			return nil, &Error{
-				Code: NotOwner, Cause: fmt.Sprintf("it is not %s that decides about child %s, but %s", f.peers.Self(), id, member),
+				Code: NotOwner, Cause: fmt.Sprintf("it is not %s that %s child %s, but %s", f.peers.Self(), does, id, member),
 				Hint: "members disagree about who is alive: `debughost status` tells who sees whom",
 			}
 		}
@@ -42,7 +57,7 @@ func (f *forwarder) atArbiter(ctx context.Context, method string, req proto.Mess
 	w := f.newWait(ctx)
 	for {
 		changed := f.peers.Changed()
-		member := f.children.ChildArbiter(id)
+		member, _ := who(id)
 		var res any
 		var err error
 		if member == "" || member == f.peers.Self() {
@@ -93,11 +108,17 @@ func (f *forwarder) settleChild(ctx context.Context, id string, res any) {
 }
 
 func settled(child supervisor.Child, err error, res any) bool {
-	r, ok := res.(*controlpb.ChildResponse)
-	if !ok { // of RemoveChild
+	var want *controlpb.Child
+	switch r := res.(type) {
+	case *controlpb.RemoveChildResponse:
 		return errors.Is(err, supervisor.ErrUnknown)
+	case *controlpb.ReloadChildResponse:
+		return err == nil && (child.Epoch > r.GetChild().GetEpoch() || child.Spec.Bundle == r.GetChild().GetBundle())
+	case *controlpb.ChildResponse:
+		want = r.GetChild()
+	default:
+		return true // nothing has changed
 	}
-	want := r.GetChild()
 	return err == nil && (child.Epoch > want.GetEpoch() || child.Epoch == want.GetEpoch() &&
 		(string(child.State) == want.GetState() || !child.Since.Before(want.GetSince().AsTime())))
 }

@@ -16,6 +16,7 @@ import (
 
 	controlpb "github.com/debughost/debughost/control/proto"
 	"github.com/debughost/debughost/host/events"
+	"github.com/debughost/debughost/sdk"
 )
 
 // Options of a Server. Only Socket is required.
@@ -88,11 +89,11 @@ type Server struct {
 }
 
 const (
-	// maxRequest bounds what a process of this machine may send: the largest value
-	// of the registry, and something.
-	maxRequest = MaxValue + 32<<10
+	// maxRequest bounds what a process of this machine may send: the largest input of
+	// an operation, and something.
+	maxRequest = sdk.MaxOperation + 32<<10
 	// maxMemberMessage bounds what another member may send at once.
-	maxMemberMessage = 4 << 20
+	maxMemberMessage = sdk.MaxOperation + 32<<10
 	// handshakeTime is what a caller has to say hello in. Stopping waits for it.
 	handshakeTime = 2 * time.Second
 	// flushTime is what the last answers get to leave in.

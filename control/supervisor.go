@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"io"
 
 	controlpb "github.com/debughost/debughost/control/proto"
 	"github.com/debughost/debughost/host/supervisor"
@@ -29,6 +30,17 @@ type Supervisor interface {
 	// ChildLogs reads what a child of this member prints. Following, it returns when
 	// ctx ends or the child is not this member's any more.
 	ChildLogs(ctx context.Context, id string, o sdk.LogOptions, emit func(sdk.LogLine) error) error
+	// These are done by the member that runs the child. ReloadChild returns once that is
+	// the child's spec and sure to stay; what comes out of it and of OperateChild is JSON,
+	// and what goes into that.
+	ReloadChild(ctx context.Context, id, bundle, note string) (report []byte, c supervisor.Child, err error)
+	OperateChild(ctx context.Context, id, operation string, input []byte) (output []byte, err error)
+	SnapshotChild(ctx context.Context, id string, w io.Writer) error
+	// PutBlob keeps what r has on this member; with an id that is wanted, another content
+	// is an error. OpenBlob may fetch it from another member.
+	PutBlob(r io.Reader, want string) (id string, size int64, err error)
+	OpenBlob(ctx context.Context, id string) (io.ReadCloser, error)
+
 	CountChildren() supervisor.Count
 	// ChildRestarts is how often this member started a child again that had ended.
 	ChildRestarts() uint64
@@ -131,6 +143,7 @@ var childHints = map[Code]string{
 	UnknownMember: "`debughost members` lists them",
 	Joining:       "ask again in a few seconds",
 	NoQuorum:      "`debughost members` tells who is missing",
+	NoBlob:        "upload it; what no child's spec names is kept for an hour",
 	NoCandidate:   "`debughost placement explain` tells what keeps each member from it",
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/debughost/debughost/host/blob"
 	"github.com/debughost/debughost/host/config"
 	"github.com/debughost/debughost/host/events"
 	"github.com/debughost/debughost/host/handoff"
@@ -29,18 +30,28 @@ type strategy struct {
 	name string
 }
 
+// blobsDir is where the blobs are in the data directory.
+const blobsDir = "blobs"
+
 // buildChildren makes the supervisor. A data directory that cannot be written to
 // is no reason to run nothing: then nothing is kept over a restart.
 func (h *Host) buildChildren() error {
+	var err error
+	h.blobs, err = blob.Open(h.store.Path(blobsDir), blob.Config{Member: h.member, Others: h.others, Conn: h.cluster.Conn})
+	if err != nil && len(h.store.Warnings()) == 0 {
+		return err
+	}
+	if err != nil {
+		h.opts.Log.WithField("err", err).Warn("no bundles can be kept")
+	}
 	cfg := supervisor.Config{
 		Member: h.member, Clustered: h.Clustered(), Seeded: h.seeded, Path: h.store.Path(bookFile),
 		Registry: h.registry, Members: h.cluster.Members, Changed: h.cluster.Changed, Quorum: h.cluster.Quorum,
 		Sandbox: h.sandbox, Placement: h.placement, Near: h.owners.OnMachine, Nodes: h.attachSandboxes,
-		Fetch: h.fetchChild, Settings: h.childSettings(h.cfg),
+		Fetch: h.fetchChild, Blob: h.blob, Settings: h.childSettings(h.cfg),
 		Publish: func(e events.Event) { h.bus.Publish(e) },
 		Log:     h.opts.Log.WithField("part", "supervisor"),
 	}
-	var err error
 	h.children, err = supervisor.New(cfg)
 	if err == nil || len(h.store.Warnings()) == 0 {
 		return err
@@ -181,6 +192,22 @@ func (h *Host) handOver(ctx context.Context) {
 // handOverTime bounds how long a member that leaves waits for its children to
 // end.
 const handOverTime = 30 * time.Second
+
+// ReloadChild puts another bundle in the place of the one that a child of this member
+// runs.
+func (h *Host) ReloadChild(ctx context.Context, id, bundle, note string) ([]byte, supervisor.Child, error) {
+	return h.children.Reload(ctx, id, bundle, note)
+}
+
+// OperateChild has the strategy of a child of this member do one thing to it.
+func (h *Host) OperateChild(ctx context.Context, id, operation string, input []byte) ([]byte, error) {
+	return h.children.Operate(ctx, id, operation, input)
+}
+
+// SnapshotChild writes the state of a child of this member, which runs on.
+func (h *Host) SnapshotChild(ctx context.Context, id string, w io.Writer) error {
+	return h.children.TakeSnapshot(ctx, id, w)
+}
 
 // StartChild has a child run from now on.
 func (h *Host) StartChild(ctx context.Context, spec supervisor.Spec) (supervisor.Child, error) {

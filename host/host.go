@@ -25,6 +25,7 @@ import (
 
 	"github.com/debughost/debughost/erl/dist"
 	"github.com/debughost/debughost/erl/node"
+	"github.com/debughost/debughost/host/blob"
 	"github.com/debughost/debughost/host/broadcast"
 	"github.com/debughost/debughost/host/cluster"
 	"github.com/debughost/debughost/host/config"
@@ -70,6 +71,7 @@ type Host struct {
 	targets  *target.Manager
 	plugins  *plugin.Manager
 	children *supervisor.Supervisor
+	blobs    *blob.Store // nil: the data directory cannot be written to
 	started  time.Time
 	member   string
 	socket   string
@@ -255,6 +257,10 @@ func (h *Host) Run(ctx context.Context) error {
 	parts.Go(func() error {
 		defer stopUsing()
 		return h.children.Run(partsCtx)
+	})
+	parts.Go(func() error {
+		h.keepBlobs(partsCtx)
+		return nil
 	})
 	parts.Go(func() error { return h.plugins.Run(using) })
 	parts.Go(func() error { return h.owners.Run(owning) })

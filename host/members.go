@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/debughost/debughost/host/blob"
 	"github.com/debughost/debughost/host/cluster"
 	"github.com/debughost/debughost/host/config"
 	"github.com/debughost/debughost/host/events"
@@ -364,6 +365,9 @@ func (h *Host) Peers() (net.Listener, credentials.TransportCredentials, func(grp
 	}
 	return h.cluster.Listener(), h.cluster.ServerCreds(), func(s grpc.ServiceRegistrar) {
 		h.links.Register(s)
+		if h.blobs != nil {
+			blob.Register(s, h.blobs, cluster.PeerName)
+		}
 		handoff.Register(s, handoff.Config{Source: h.children.Snapshot, PeerName: cluster.PeerName})
 	}
 }

@@ -243,7 +243,7 @@ func TestEnsure(t *testing.T) {
 	require.ErrorContains(t, err, "not all could: member gone: it is gone")
 	a.cfg.Others = func() []string { return []string{"b"} }
 	_, err = a.Ensure(t.Context(), idOf("none"))
-	require.EqualError(t, err, "find blob "+idOf("none")+": there is no such blob on any member")
+	require.EqualError(t, err, "find blob "+idOf("none")+": no member has it")
 	a.cfg.Others = nil
 	_, err = a.Ensure(t.Context(), idOf("none"))
 	require.ErrorIs(t, err, ErrNotFound)

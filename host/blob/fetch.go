@@ -123,6 +123,14 @@ func (s *Store) alone(ctx context.Context, id string) (release func(), err error
 	}
 }
 
+// errNobody is an ErrNotFound.
+var errNobody = nobodyError{}
+
+type nobodyError struct{}
+
+func (nobodyError) Error() string        { return "no member has it" }
+func (nobodyError) Is(target error) bool { return target == ErrNotFound }
+
 // fetch asks the other members.
 func (s *Store) fetch(ctx context.Context, id string) error {
 	var others []string
@@ -146,9 +154,9 @@ func (s *Store) fetch(ctx context.Context, id string) error {
 		silent = append(silent, fmt.Sprintf("member %s: %s", member, reason(err)))
 	}
 	if len(silent) > 0 {
-		return fmt.Errorf("%w on the members that could be asked, and not all could: %s", ErrNotFound, strings.Join(silent, "; "))
+		return fmt.Errorf("%w, of those that could be asked, and not all could: %s", errNobody, strings.Join(silent, "; "))
 	}
-	return fmt.Errorf("%w on any member", ErrNotFound)
+	return errNobody
 }
 
 func (s *Store) fetchFrom(ctx context.Context, member, id string) error {

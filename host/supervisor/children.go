@@ -14,16 +14,23 @@ import (
 // confirmTime bounds how long a change waits for another member to have it.
 const confirmTime = 3 * time.Second
 
-// Start has a child run from now on. It is for the child's arbiter. Like Stop,
+// Start has a child run from now on. It is for the child's arbiter. The blobs that
+// the spec names have to be on some member, and are on this one, too, afterwards. Like Stop,
 // Restart and Move it returns when the change is on this member's disk and,
 // where another member is in sight, on the disk of one: not when it is carried
 // out. An ErrUnconfirmed says that it was made and may be lost yet.
 func (s *Supervisor) Start(ctx context.Context, spec Spec) (Child, error) {
 	spec = spec.complete()
+	if spec.Versions = nil; spec.Bundle != "" {
+		spec.Versions = []Version{{Bundle: spec.Bundle, At: time.Now().UTC().Round(0)}}
+	}
 	if err := spec.check(); err != nil {
 		return Child{}, fmt.Errorf("start %w", err)
 	}
 	if err := s.checkHandoff(ctx, &spec); err != nil {
+		return Child{}, fmt.Errorf("start %w", err)
+	}
+	if err := s.checkBlobs(ctx, &spec); err != nil {
 		return Child{}, fmt.Errorf("start %w", err)
 	}
 	return s.change(ctx, request{kind: askStart, id: spec.ID, spec: &spec})

@@ -125,7 +125,7 @@ type action struct {
 	entry    *Entry
 	signal   chan struct{}
 	reload   reload
-	reply    func(report []byte, err error) // of a reload; may be nil
+	reply    func(next reload, report []byte, err error) // of a reload
 }
 
 type actionKind string

@@ -29,11 +29,11 @@ type reload struct {
 func (c *core) reload(ch *child, q request) error {
 	r, i, a := ch.run, &ch.rec.Intent, &ch.rec.Assignment
 	bad := func(format string, args ...any) error {
-		return &ReloadError{ID: q.id, Problem: fmt.Sprintf(format, args...)}
+		return &StateError{Verb: "reload", ID: q.id, Problem: fmt.Sprintf(format, args...)}
 	}
 	switch {
 	case a.Member != c.self:
-		return fmt.Errorf("reload child %s: %w", q.id, ErrNoRun)
+		return &StateError{Verb: "reload", ID: q.id, Problem: ErrNoRun.Error(), Elsewhere: true}
 	case i.Wanted != wantRunning || r == nil || r.Phase != up || !ch.right():
 		return bad("it is %s", c.view(ch).State)
 	case r.reloading != 0:
@@ -59,7 +59,7 @@ func (c *core) reloaded(now instant, id string, op uint64, next reload, err erro
 	ch := c.children[id]
 	gone := func() error {
 		if err == nil {
-			err = &ReloadError{ID: id, Problem: "it ended, or was told to, meanwhile"}
+			err = &StateError{Verb: "reload", ID: id, Problem: "it ended, or was told to, meanwhile"}
 		}
 		return err
 	}

@@ -10,7 +10,7 @@ type request struct {
 	member string // to move to
 	bundle string // to reload with
 	note   string // likewise
-	reply  func(report []byte, err error)
+	reply  func(next reload, report []byte, err error)
 }
 
 type requestKind string

@@ -15,9 +15,11 @@ var (
 	// ErrMember says that a member cannot take a child; errors.As with *MemberError
 	// tells why.
 	ErrMember = errors.New("the member cannot take it")
-	// ErrReload says that a child is in no state to be reloaded; errors.As with
-	// *ReloadError tells in which.
-	ErrReload = errors.New("it cannot be reloaded now")
+	// ErrState says that a child is in no state for what is wanted; errors.As with
+	// *StateError tells in which.
+	ErrState = errors.New("it is in no state for that")
+	// ErrElsewhere says that it is for another member, which runs the child.
+	ErrElsewhere = errors.New("another member runs it")
 	// ErrUnconfirmed says that a change was made, and that it is not certain to
 	// survive: errors.As with *UnconfirmedError tells what is missing.
 	ErrUnconfirmed = errors.New("not confirmed")
@@ -72,16 +74,21 @@ func (e *MemberError) Error() string {
 // Is makes it an ErrMember.
 func (e *MemberError) Is(target error) bool { return target == ErrMember }
 
-// ReloadError is an ErrReload.
-type ReloadError struct {
-	ID      string
-	Problem string // "it is stopped"
+// StateError is an ErrState, and an ErrElsewhere where another member runs the child.
+type StateError struct {
+	Verb, ID  string
+	Problem   string // "it is stopped"
+	Elsewhere bool
 }
 
-func (e *ReloadError) Error() string { return fmt.Sprintf("reload child %s: %s", e.ID, e.Problem) }
+func (e *StateError) Error() string {
+	return fmt.Sprintf("%s child %.200s: %s", e.Verb, e.ID, e.Problem)
+}
 
-// Is makes it an ErrReload.
-func (e *ReloadError) Is(target error) bool { return target == ErrReload }
+// Is makes it what it is.
+func (e *StateError) Is(target error) bool {
+	return target == ErrState || target == ErrElsewhere && e.Elsewhere
+}
 
 // UnconfirmedError is an ErrUnconfirmed. The change is in force as far as
 // anybody knows of it.

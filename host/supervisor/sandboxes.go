@@ -30,12 +30,17 @@ func (s *Supervisor) call(a action) {
 			case s.slots <- struct{}{}:
 				defer func() { <-s.slots }()
 			case <-s.ctx.Done():
+				if a.reply != nil {
+					a.reply(a.reload, nil, s.ctx.Err())
+				}
 				return
 			}
 		}
 		switch a.kind {
 		case doCreate:
 			s.create(a)
+		case doReload:
+			s.reload(a)
 		case doRecover:
 			s.takeOver(a)
 		case doStop:
@@ -88,8 +93,8 @@ func (s *Supervisor) create(a action) {
 	if a.take != "" {
 		timeout = handoffTime
 	}
-	err := s.with(a.run.Strategy, timeout, func(ctx context.Context, sb sdk.Sandbox) error {
-		spec := a.spec.sandbox(s.current().Orphan)
+	spec, seed, err := s.sandboxSpec(a.spec)
+	start := func(ctx context.Context, sb sdk.Sandbox) error {
 		if a.take != "" {
 			var err error
 			if h, err = s.restore(ctx, a, sb, spec); err == nil {
@@ -103,16 +108,19 @@ func (s *Supervisor) create(a action) {
 			}
 		}
 		var err error
-		if h, err = sb.Create(ctx, spec); errors.Is(err, sdk.ErrExists) { // of a life that was not told of it
+		if h, err = begin(ctx, sb, spec, seed); errors.Is(err, sdk.ErrExists) { // of a life that was not told of it
 			if err = sb.Destroy(ctx, a.id); err == nil {
-				h, err = sb.Create(ctx, spec)
+				h, err = begin(ctx, sb, spec, seed)
 			}
 		}
 		if err == nil {
 			st, _ = sb.Inspect(ctx, a.id) // the waiter learns how it does
 		}
 		return err
-	})
+	}
+	if err == nil {
+		err = s.with(a.run.Strategy, timeout, start)
+	}
 	s.do(func(c *core, now instant) { c.created(now, a.id, a.op, h, st, err) })
 	if err == nil {
 		s.wait(a, h, st)

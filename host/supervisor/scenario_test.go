@@ -186,7 +186,7 @@ func (sc *scenario) request(cmd string, args []string) {
 		n, err := strconv.Atoi(args[1])
 		require.NoError(sc.t, err)
 		r.bundle, r.note = bundleID(n), "number "+args[1]
-		r.reply = func(_ []byte, err error) {
+		r.reply = func(_ reload, _ []byte, err error) {
 			if err != nil {
 				fmt.Fprintf(&sc.out, "  answer: %v\n", err)
 			}

@@ -679,7 +679,7 @@ func (s *sim) reload(n *simNode, a action) {
 				s.loaded++
 			}
 			if a.reply != nil {
-				a.reply(nil, err)
+				a.reply(a.reload, nil, err)
 			}
 		})
 	})

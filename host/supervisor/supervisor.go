@@ -37,6 +37,9 @@ type Config struct {
 	// this epoch, which is to go on here: that member's Snapshot. Nil: there are no
 	// such moves.
 	Fetch func(ctx context.Context, member, child string, epoch uint64, w io.Writer) error
+	// Blob returns the absolute path of a blob that a spec names, which is fetched where
+	// it is not here, and stays for as long as one names it. Nil: there are none.
+	Blob func(ctx context.Context, id string) (path string, err error)
 	// Nodes takes the nodes of the sandboxes that run on this member, by the ids of
 	// their children, each time that they are others. It must not block, and is called
 	// by one goroutine at a time. Nil: nobody wants to know.
@@ -258,7 +261,7 @@ func (s *Supervisor) performOne(a *action) {
 		s.publishFact(a.id, a.fact)
 	case doPlace:
 		s.place(*a)
-	case doCreate, doRecover, doStop, doDestroy:
+	case doCreate, doRecover, doStop, doDestroy, doReload:
 		s.call(*a)
 	case doNote:
 		s.event(a)
