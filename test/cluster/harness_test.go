@@ -20,8 +20,12 @@ import (
 
 // TestMain runs the tests; under a plugin's name this program is that plugin.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == notesPlugin {
+	switch filepath.Base(os.Args[0]) {
+	case notesPlugin:
 		serveNotes()
+		return
+	case changingPlugin:
+		serveChanging()
 		return
 	}
 	rig.Main(m)
