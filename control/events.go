@@ -23,7 +23,7 @@ var eventTypes = []events.Type{
 	events.MemberJoined, events.MemberSuspect, events.MemberUnreachable, events.MemberDead,
 	events.MemberLeft, events.MemberForgotten, events.MemberRecovered,
 	events.QuorumLost, events.QuorumRegained, events.QuorumForced, events.NameConflict, events.KeyRotated,
-	events.ChildPlaced, events.ChildNotMoved, events.ChildStarted, events.ChildTakenOver, events.ChildNotStarted, events.ChildExited, events.ChildStopped, events.ChildFailed,
+	events.ChildPlaced, events.ChildNotMoved, events.ChildReloaded, events.ChildNotLoaded, events.ChildStarted, events.ChildTakenOver, events.ChildNotStarted, events.ChildExited, events.ChildStopped, events.ChildFailed,
 	events.EventsDropped,
 }
 

@@ -53,14 +53,16 @@ const (
 
 	// The child that these tell about is Fields["child"]; Member is where it is.
 
-	ChildPlaced     Type = "child_placed"      // a member has it from now on
-	ChildNotMoved   Type = "child_not_moved"   // a planned move failed, and it goes on where it was
-	ChildStarted    Type = "child_started"     // it runs
-	ChildTakenOver  Type = "child_taken_over"  // it ran on while its member was restarted
-	ChildNotStarted Type = "child_not_started" // an attempt failed
-	ChildExited     Type = "child_exited"      // it ended by itself
-	ChildStopped    Type = "child_stopped"     // by request
-	ChildFailed     Type = "child_failed"      // it is not started again by itself
+	ChildPlaced     Type = "child_placed"       // a member has it from now on
+	ChildNotMoved   Type = "child_not_moved"    // a planned move failed, and it goes on where it was
+	ChildReloaded   Type = "child_reloaded"     // it runs another bundle
+	ChildNotLoaded  Type = "child_not_reloaded" // that failed
+	ChildStarted    Type = "child_started"      // it runs
+	ChildTakenOver  Type = "child_taken_over"   // it ran on while its member was restarted
+	ChildNotStarted Type = "child_not_started"  // an attempt failed
+	ChildExited     Type = "child_exited"       // it ended by itself
+	ChildStopped    Type = "child_stopped"      // by request
+	ChildFailed     Type = "child_failed"       // it is not started again by itself
 
 	NameConflict Type = "name_conflict" // two hold one name; the loser is told
 	KeyRotated   Type = "key_rotated"   // the ring of cluster keys changed

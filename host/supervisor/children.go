@@ -263,7 +263,7 @@ func (s *Supervisor) Runner(id string) (string, error) {
 // where it happened, and by the arbiter where that is nobody.
 var childEvents = map[string]events.Type{
 	"placed": events.ChildPlaced, "started": events.ChildStarted, "taken_over": events.ChildTakenOver, "exited": events.ChildExited,
-	"not_started": events.ChildNotStarted, "not_moved": events.ChildNotMoved, "gone": events.ChildExited, "stopped": events.ChildStopped,
+	"not_started": events.ChildNotStarted, "not_moved": events.ChildNotMoved, "reloaded": events.ChildReloaded, "not_reloaded": events.ChildNotLoaded, "gone": events.ChildExited, "stopped": events.ChildStopped,
 	string(Failed): events.ChildFailed,
 }
 
@@ -279,7 +279,7 @@ func (s *Supervisor) event(a *action) {
 	switch t {
 	case events.ChildFailed:
 		log.Error("child failed")
-	case events.ChildExited, events.ChildNotStarted, events.ChildNotMoved:
+	case events.ChildExited, events.ChildNotStarted, events.ChildNotMoved, events.ChildNotLoaded:
 		log.Warn("child " + a.entry.What)
 	default:
 		log.Debug("child " + a.entry.What)

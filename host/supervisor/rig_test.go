@@ -32,6 +32,7 @@ type rig struct {
 	members map[string]*rigMember
 	changed broadcast.Signal
 	place   func(sdk.PlacementRequest) (sdk.Decision, error)
+	blobs   map[string]string // paths, by id
 }
 
 type rigMember struct {
@@ -129,11 +130,21 @@ func (r *rig) start(name string) {
 				return &movingBoxes{&memberBoxes{r.boxes, name}}, nil
 			case "slow":
 				return &slowBoxes{&memberBoxes{r.boxes, name}}, nil
+			case "changing":
+				return &changingBoxes{&movingBoxes{&memberBoxes{r.boxes, name}}}, nil
 			}
 			return &memberBoxes{r.boxes, name}, nil
 		},
 		Placement: func(context.Context, string) (sdk.Placement, string, error) {
 			return placementFunc(r.place), "placement-test", nil
+		},
+		Blob: func(_ context.Context, id string) (string, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if path, ok := r.blobs[id]; ok {
+				return path, nil
+			}
+			return "", errNoBlob
 		},
 		Fetch: func(ctx context.Context, member, child string, epoch uint64, w io.Writer) error {
 			return r.members[member].sup.Snapshot(ctx, name, child, epoch, w)
@@ -319,6 +330,7 @@ type boxes struct {
 	at    map[string]map[string]*box // id, member
 	twice []string                   // what ran on two members at once
 	spoil error                      // no snapshot is restored
+	load  func(bundle string) error  // what a reload does; nil: it works
 	// status is what is said of a sandbox, where that is not the usual; by id.
 	status map[string]sdk.SandboxStatus
 }
@@ -334,6 +346,7 @@ type box struct {
 	ended chan struct{}
 	done  bool
 	state []byte // that it began with
+	has   string // its bundle, a path
 }
 
 // end ends what runs of a child.
@@ -398,7 +411,7 @@ func (b *memberBoxes) Create(_ context.Context, spec sdk.SandboxSpec) (sdk.Sandb
 	if b.at[spec.ID][b.member] != nil {
 		return sdk.SandboxHandle{}, sdk.ErrExists
 	}
-	b.at[spec.ID][b.member] = &box{ended: make(chan struct{})}
+	b.at[spec.ID][b.member] = &box{ended: make(chan struct{}), has: spec.Bundle}
 	return sdk.SandboxHandle{ID: spec.ID, State: []byte("handle")}, nil
 }
 
@@ -500,8 +513,50 @@ func (b *movingBoxes) Restore(_ context.Context, spec sdk.SandboxSpec, r io.Read
 	if err != nil {
 		return sdk.SandboxHandle{}, err
 	}
-	b.at[spec.ID][b.member] = &box{ended: make(chan struct{}), state: state}
+	if b.at[spec.ID] == nil {
+		b.at[spec.ID] = map[string]*box{}
+	}
+	b.at[spec.ID][b.member] = &box{ended: make(chan struct{}), state: state, has: spec.Bundle}
 	return sdk.SandboxHandle{ID: spec.ID, State: []byte("handle")}, nil
+}
+
+// changingBoxes are movingBoxes that take another bundle while they run, and tell which
+// they have.
+type changingBoxes struct{ *movingBoxes }
+
+var (
+	_ sdk.Reloader = (*changingBoxes)(nil)
+	_ sdk.Operator = (*changingBoxes)(nil)
+)
+
+func (b *changingBoxes) Reload(_ context.Context, spec sdk.SandboxSpec) ([]byte, error) {
+	x, err := b.get(spec.ID)
+	b.mu.Lock()
+	load := b.load
+	b.mu.Unlock()
+	if err == nil && load != nil {
+		err = load(spec.Bundle)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x.has = spec.Bundle
+	return []byte(`{"loaded":1}`), nil
+}
+
+func (b *changingBoxes) Operate(_ context.Context, id, operation string, input []byte) ([]byte, error) {
+	x, err := b.get(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case operation != "has":
+		return nil, fmt.Errorf("%s: %w", operation, sdk.ErrUnsupported)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return []byte(x.has + string(input)), nil
 }
 
 // slowBoxes take all the time to stop that they get.
