@@ -68,7 +68,9 @@ func (c *core) reloaded(now instant, id string, op uint64, next reload, err erro
 	}
 	r := ch.run
 	r.reloading = 0
+	c.mark(ch)
 	if r.Phase != up {
+		c.settle()
 		return gone()
 	}
 	r.Unsure = torn(err)
@@ -81,9 +83,15 @@ func (c *core) reloaded(now instant, id string, op uint64, next reload, err erro
 		c.note(ch, Entry{Member: c.self, What: "not_reloaded", Reason: err.Error()})
 	}
 	c.keep(ch)
-	c.mark(ch)
 	c.settle()
 	return err
+}
+
+// giveUp has a reload end that is of no use any more.
+func (c *core) giveUp(ch *child) {
+	if ch.run.reloading != 0 {
+		c.do(action{kind: doGiveUp, id: ch.rec.ID})
+	}
 }
 
 // torn tells whether an error leaves open what a sandbox runs: that of a strategy

@@ -93,8 +93,8 @@ func (c *core) runHere(ch *child) {
 	}
 	r := ch.run
 	replaced := (r.Phase == over || r.Phase == blank) && !(want && ch.right()) // its pause is of no use any more
-	if r.op != 0 || r.again > c.now.mono && !replaced {
-		return // an answer, or a time, is due
+	if r.op != 0 || r.again > c.now.mono && !replaced || r.reloading != 0 && r.Phase == over {
+		return // an answer, or a time, is due; a reload must not find the next run
 	}
 	switch r.Phase {
 	case up:
@@ -177,6 +177,7 @@ func (c *core) occupied(ch *child, take string) string {
 
 func (c *core) stop(ch *child) {
 	r := ch.run
+	c.giveUp(ch)
 	if r.Phase != stopping {
 		r.Phase, r.Since = stopping, c.now.wall.UnixNano()
 		c.keep(ch)
@@ -351,6 +352,7 @@ func (c *core) exited(now instant, id string, life uint64, e sdk.SandboxExit) {
 // ended decides what follows the end of a run: another one, or an outcome.
 func (c *core) ended(ch *child, why string, abnormal bool) {
 	r := ch.run
+	c.giveUp(ch)
 	why = brief(why)
 	r.Phase, r.why, r.OSPid, r.Started, r.Since = over, why, 0, 0, c.now.wall.UnixNano()
 	defer c.keep(ch)

@@ -92,22 +92,48 @@ func (s *Supervisor) adopted(ctx context.Context, id string, next reload) (Child
 	}
 }
 
-// reload has a strategy put another bundle in the place of what a run has.
+// reload has a strategy put another bundle in the place of what a run has, and gives
+// the answer to the core.
 func (s *Supervisor) reload(a action) {
-	var report []byte
+	ctx, giveUp := context.WithTimeout(s.ctx, createTime)
+	s.mu.Lock()
+	s.loads[a.id] = giveUp
+	s.mu.Unlock()
+	s.tasks.Go(func() {
+		defer giveUp()
+		report, err := s.reloadBy(ctx, a)
+		s.mu.Lock()
+		delete(s.loads, a.id)
+		s.mu.Unlock()
+		s.do(func(c *core, now instant) { err = c.reloaded(now, a.id, a.op, a.reload, err) })
+		a.reply(a.reload, report, err)
+	})
+}
+
+func (s *Supervisor) reloadBy(ctx context.Context, a action) ([]byte, error) {
 	spec, _, err := s.sandboxSpec(a.spec)
-	if err == nil {
-		err = s.with(a.run.Strategy, createTime, func(ctx context.Context, sb sdk.Sandbox) (err error) {
-			can, ok := sb.(sdk.Reloader)
-			if !ok {
-				return fmt.Errorf("sandbox strategy %s does not reload: %w", a.run.Strategy, sdk.ErrUnsupported)
-			}
-			report, err = can.Reload(ctx, spec)
-			return err
-		})
+	if err != nil {
+		return nil, err
 	}
-	s.do(func(c *core, now instant) { err = c.reloaded(now, a.id, a.op, a.reload, err) })
-	a.reply(a.reload, report, err)
+	sb, err := s.cfg.Sandbox(ctx, a.run.Strategy)
+	if err != nil {
+		return nil, &unavailableError{err}
+	}
+	can, ok := sb.(sdk.Reloader)
+	if !ok {
+		return nil, fmt.Errorf("sandbox strategy %s does not reload: %w", a.run.Strategy, sdk.ErrUnsupported)
+	}
+	return can.Reload(ctx, spec)
+}
+
+// giveUp ends the wait for a reload, of a child that has ended, or is to.
+func (s *Supervisor) giveUp(id string) {
+	s.mu.Lock()
+	giveUp := s.loads[id]
+	s.mu.Unlock()
+	if giveUp != nil {
+		giveUp()
+	}
 }
 
 // Operate has the strategy of a child of this member do one thing to it. What goes in

@@ -93,7 +93,7 @@ func TestReloadFails(t *testing.T) {
 	require.ErrorIs(t, reload(at, "web", bundleID(9), ""), errNoBlob)
 
 	r.boxes.mu.Lock()
-	r.boxes.load = func(string) error { return errors.New("it does not compile") }
+	r.boxes.load = func(context.Context) error { return errors.New("it does not compile") }
 	r.boxes.mu.Unlock()
 	require.EqualError(t, reload(at, "web", bundleID(2), ""), "reload child web: it does not compile")
 	has(t, at, "one")
@@ -101,7 +101,7 @@ func TestReloadFails(t *testing.T) {
 	// Of two at once the second fails, and a stop counts more than the first.
 	began, goOn := make(chan struct{}), make(chan struct{})
 	r.boxes.mu.Lock()
-	r.boxes.load = func(string) error { close(began); <-goOn; return nil }
+	r.boxes.load = func(context.Context) error { close(began); <-goOn; return nil }
 	r.boxes.mu.Unlock()
 	first := make(chan error, 1)
 	go func() {
@@ -133,7 +133,7 @@ func TestReloadIsTorn(t *testing.T) {
 	r, at, _ := loads(t, "a")
 	r.boxes.mu.Lock()
 	before := r.boxes.at["web"]["a"]
-	r.boxes.load = func(string) error { return sdk.ErrUnavailable }
+	r.boxes.load = func(context.Context) error { return sdk.ErrUnavailable }
 	r.boxes.mu.Unlock()
 	_, _, err := at.Reload(t.Context(), "web", bundleID(2), "")
 	require.ErrorIs(t, err, sdk.ErrUnavailable)
@@ -146,6 +146,26 @@ func TestReloadIsTorn(t *testing.T) {
 	c := r.state("web", Running)
 	require.Equal(t, bundleID(1), c.Spec.Bundle)
 	has(t, at, "one")
+}
+
+// A reload of what has ended is given up, and does not hit the next run.
+func TestReloadOfWhatEnds(t *testing.T) {
+	r, at, _ := loads(t, "a")
+	r.boxes.mu.Lock()
+	r.boxes.load = func(ctx context.Context) error {
+		r.boxes.end("web", sdk.SandboxExit{Code: 1})
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	r.boxes.mu.Unlock()
+	_, _, err := at.Reload(t.Context(), "web", bundleID(2), "")
+	require.ErrorIs(t, err, context.Canceled)
+	r.await(func() bool {
+		c, err := at.Get(t.Context(), "web")
+		return err == nil && c.State == Running && c.Restarts == 1
+	}, "it is not started again")
+	has(t, at, "one")
+	require.Equal(t, bundleID(1), r.state("web", Running).Spec.Bundle)
 }
 
 func TestOperationsNeedAnAbleStrategy(t *testing.T) {

@@ -330,7 +330,7 @@ type boxes struct {
 	at    map[string]map[string]*box // id, member
 	twice []string                   // what ran on two members at once
 	spoil error                      // no snapshot is restored
-	load  func(bundle string) error  // what a reload does; nil: it works
+	load  func(context.Context) error  // what a reload does; nil: it works
 	// status is what is said of a sandbox, where that is not the usual; by id.
 	status map[string]sdk.SandboxStatus
 }
@@ -529,13 +529,13 @@ var (
 	_ sdk.Operator = (*changingBoxes)(nil)
 )
 
-func (b *changingBoxes) Reload(_ context.Context, spec sdk.SandboxSpec) ([]byte, error) {
+func (b *changingBoxes) Reload(ctx context.Context, spec sdk.SandboxSpec) ([]byte, error) {
 	x, err := b.get(spec.ID)
 	b.mu.Lock()
 	load := b.load
 	b.mu.Unlock()
 	if err == nil && load != nil {
-		err = load(spec.Bundle)
+		err = load(ctx)
 	}
 	if err != nil {
 		return nil, err

@@ -30,17 +30,12 @@ func (s *Supervisor) call(a action) {
 			case s.slots <- struct{}{}:
 				defer func() { <-s.slots }()
 			case <-s.ctx.Done():
-				if a.reply != nil {
-					a.reply(a.reload, nil, s.ctx.Err())
-				}
 				return
 			}
 		}
 		switch a.kind {
 		case doCreate:
 			s.create(a)
-		case doReload:
-			s.reload(a)
 		case doRecover:
 			s.takeOver(a)
 		case doStop:

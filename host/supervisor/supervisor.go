@@ -78,7 +78,7 @@ func (s Settings) complete() Settings {
 // Goroutines, all owned by Run: the book's writer; perform, which does what the
 // core wants in its order; clock, which looks at the time and the members; one
 // for each watch of the registry; one for each placement strategy that is in use
-// (placer); one for each call to a sandbox strategy, with one more while it
+// (placer); one for each call to a sandbox strategy (call, reload), with one more while it
 // restores a snapshot that another member sends; and for each child that runs here one
 // that waits for its end (wait) and one that asks where its node is (follow).
 type Supervisor struct {
@@ -104,7 +104,8 @@ type Supervisor struct {
 	drains   map[string]drain
 	infos    map[string]info // by member: its resources
 	placers  map[string]*placer
-	waits    map[string]*wait // by child: who waits for its end
+	waits    map[string]*wait              // by child: who waits for its end
+	loads    map[string]context.CancelFunc // by child: its reload
 
 	nodesMu sync.Mutex
 	nodes   map[*wait]NodeAt // of the runs that are waited for
@@ -135,7 +136,7 @@ func New(cfg Config) (*Supervisor, error) {
 	s := &Supervisor{
 		cfg: cfg, began: now, life: now.UnixNano(), wake: make(chan struct{}, 1), confirm: make(chan struct{}, 1),
 		settings: cfg.Settings.complete(), hearing: map[string]*hearing{}, acks: map[string]acks{},
-		drains: map[string]drain{}, infos: map[string]info{}, placers: map[string]*placer{}, waits: map[string]*wait{}, nodes: map[*wait]NodeAt{},
+		drains: map[string]drain{}, infos: map[string]info{}, placers: map[string]*placer{}, waits: map[string]*wait{}, loads: map[string]context.CancelFunc{}, nodes: map[*wait]NodeAt{},
 		slots: make(chan struct{}, maxCalls),
 	}
 	s.core = newCore(cfg.Member, s.coreConfig(), s.now())
@@ -261,8 +262,12 @@ func (s *Supervisor) performOne(a *action) {
 		s.publishFact(a.id, a.fact)
 	case doPlace:
 		s.place(*a)
-	case doCreate, doRecover, doStop, doDestroy, doReload:
+	case doCreate, doRecover, doStop, doDestroy:
 		s.call(*a)
+	case doReload:
+		s.reload(*a)
+	case doGiveUp:
+		s.giveUp(a.id)
 	case doNote:
 		s.event(a)
 	case doSignal:
