@@ -355,6 +355,7 @@ func (c *core) ended(ch *child, why string, abnormal bool) {
 	c.giveUp(ch)
 	why = brief(why)
 	r.Phase, r.why, r.OSPid, r.Started, r.Since = over, why, 0, 0, c.now.wall.UnixNano()
+	r.Unsure, r.Reload = false, reload{}
 	defer c.keep(ch)
 	if !c.wanted(ch) || !ch.right() {
 		return

@@ -327,10 +327,10 @@ func (f placementFunc) Choose(_ context.Context, r sdk.PlacementRequest) (sdk.De
 // boxes are all sandboxes of a rig. They outlive the supervisors.
 type boxes struct {
 	mu    sync.Mutex
-	at    map[string]map[string]*box // id, member
-	twice []string                   // what ran on two members at once
-	spoil error                      // no snapshot is restored
-	load  func(context.Context) error  // what a reload does; nil: it works
+	at    map[string]map[string]*box  // id, member
+	twice []string                    // what ran on two members at once
+	spoil error                       // no snapshot is restored
+	load  func(context.Context) error // what a reload does; nil: it works
 	// status is what is said of a sandbox, where that is not the usual; by id.
 	status map[string]sdk.SandboxStatus
 }
