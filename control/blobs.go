@@ -24,6 +24,9 @@ func (s *childService) UploadBlob(stream controlpb.Children_UploadBlobServer) er
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
+	if err := checkPiece(tried, first); err != nil {
+		return err
+	}
 	if want := first.GetId(); want != "" && blob.Check(want) != nil {
 		return badRequest(tried, "%.80q is no id of a blob", clean(want))
 	}
@@ -32,6 +35,13 @@ func (s *childService) UploadBlob(stream controlpb.Children_UploadBlobServer) er
 		return blobError(tried, err)
 	}
 	return stream.SendAndClose(&controlpb.UploadBlobResponse{Id: id, Size: uint64(size)})
+}
+
+func checkPiece(tried string, in *controlpb.UploadBlobRequest) error {
+	if n := len(in.GetChunk()); n > maxChunk {
+		return badRequest(tried, "a piece of it has %d bytes, and at most %d may be in one message", n, maxChunk)
+	}
+	return nil
 }
 
 // upload reads what a caller sends.
@@ -46,8 +56,8 @@ func (u *upload) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err // io.EOF at the end
 		}
-		if len(in.GetChunk()) > maxChunk {
-			return 0, badRequest("upload blob", "a piece of it has %d bytes, and at most %d may be in one message", len(in.GetChunk()), maxChunk)
+		if err := checkPiece("upload blob", in); err != nil {
+			return 0, err
 		}
 		u.rest = in.GetChunk()
 	}

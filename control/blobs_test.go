@@ -62,10 +62,11 @@ func TestBlobs(t *testing.T) {
 		"is no id":         {Id: "x"},
 		"another hash":     {Id: strings.Repeat("0", 64), Chunk: []byte("one")},
 		"may be in one me": {Chunk: make([]byte, maxChunk+1)},
+		"a piece of it ha": {Chunk: make([]byte, maxChunk+2)},
 	} {
 		stream, err := client.Children.UploadBlob(ctx)
 		require.NoError(t, err)
-		if req.GetId() == "" { // the first is no piece of many
+		if len(req.GetChunk()) == maxChunk+1 { // also what is not the first
 			require.NoError(t, stream.Send(&controlpb.UploadBlobRequest{}))
 		}
 		require.NoError(t, stream.Send(req))

@@ -27,9 +27,8 @@ type run struct {
 	Reload   reload            `json:"u,omitzero"`  // what it has been reloaded with, until its spec says so
 	Unsure   bool              `json:"w,omitempty"` // a reload was begun, and how that went is not known
 
-	take string // the member from which it is to have it; empty: none
-	op   uint64 // what it waits for; 0: nothing
-
+	take      string          // the member from which it is to have it; empty: none
+	op        uint64          // what it waits for; 0: nothing
 	reloading uint64          // the reload that is under way; 0: none
 	left      bool            // something of the run before it may be there
 	life      uint64          // tells it from others of the same assignment
