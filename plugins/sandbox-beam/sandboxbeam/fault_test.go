@@ -32,11 +32,16 @@ init(_) -> {ok, []}.
 handle_call({tell, {cast, To, M}}, _, S) -> {reply, gen_server:cast(To, M), S};
 handle_call({tell, {send, To, M}}, _, S) -> To ! M, {reply, ok, S};
 handle_call({tell, {send3, To, M}}, _, S) -> {reply, erlang:send(To, M, [noconnect]), S};
+handle_call({tell, {nosuspend, To, M}}, _, S) -> {reply, erlang:send_nosuspend(To, M), S};
+handle_call({tell, {statem, To, M}}, _, S) -> {reply, gen_statem:cast(To, M), S};
+handle_call({tell, {notify, To, M}}, _, S) -> {reply, gen_event:notify(To, M), S};
+handle_call({tell, {node, To, M}}, _, S) -> F = fun erlang:send/2, F({To, node()}, M), {reply, ok, S};
 handle_call({tell, {each, To, N}}, _, S) -> lists:foreach(fun(M) -> To ! M end, lists:seq(1, N)), {reply, ok, S};
 handle_call({tell, {call, To, M, Timeout}}, _, S) -> {reply, try gen_server:call(To, {keep, M}, Timeout) catch exit:{timeout, _} -> timeout end, S};
 handle_call({keep, M}, _, S) -> {reply, kept, S ++ [M]};
 handle_call(got, _, S) -> {reply, S, []}.
 handle_cast(M, S) -> {noreply, S ++ [M]}.
+handle_info({notify, M}, S) -> {noreply, S ++ [M]};
 handle_info({_, kept}, S) -> {noreply, S};
 handle_info(M, S) -> {noreply, S ++ [M]}.
 `
@@ -44,14 +49,19 @@ handle_info(M, S) -> {noreply, S ++ [M]}.
 // faultShopElixir is the part of it that sends, in Elixir.
 const faultShopElixir = `defmodule Shop do
   use Application
-  def start(_, _), do: Supervisor.start_link(for(n <- [:shop_a, :shop_b, :shop_c], do: Supervisor.child_spec({Shop.Server, n}, id: n)), strategy: :one_for_one)
+  def start(_, _), do: Supervisor.start_link([{Registry, keys: :unique, name: Shop.Names} | for(n <- [:shop_a, :shop_b, :shop_c], do: Supervisor.child_spec({Shop.Server, n}, id: n))], strategy: :one_for_one)
   def tell(who, what), do: GenServer.call(who, {:tell, what}, :infinity)
   def got(who), do: GenServer.call(who, :got, :infinity)
 end
 defmodule Shop.Server do
   use GenServer
   def start_link(name), do: GenServer.start_link(__MODULE__, [], name: name)
-  def init(s), do: {:ok, s}
+  def init(s) do
+    {_, name} = Process.info(self(), :registered_name)
+    {:ok, _} = Registry.register(Shop.Names, name, nil)
+    {:ok, s}
+  end
+  def handle_call({:tell, {:via, to, m}}, _, s), do: {:reply, GenServer.cast({:via, Registry, {Shop.Names, to}}, m), s}
   def handle_call({:tell, {:cast, to, m}}, _, s), do: {:reply, GenServer.cast(to, m), s}
   def handle_call({:tell, {:send, to, m}}, _, s), do: (send(to, m); {:reply, :ok, s})
   def handle_call({:tell, {:send3, to, m}}, _, s), do: {:reply, Process.send(to, m, [:noconnect]), s}
@@ -101,9 +111,12 @@ func (s *Strategy) injects(t *testing.T, id, in string, args ...any) injected {
 	return out
 }
 
-func (s *Strategy) clears(t *testing.T, id string, fault int) {
+// clears returns the modules that stay instrumented for now.
+func (s *Strategy) clears(t *testing.T, id string, fault int) []string {
 	t.Helper()
-	s.operate(t, id, "clear", new(struct{}), `{"id": %d}`, fault)
+	var out struct{ Instrumented []string }
+	s.operate(t, id, "clear", &out, `{"id": %d}`, fault)
+	return out.Instrumented
 }
 
 // seen is what faults shows of one.
@@ -144,6 +157,7 @@ func (s *Strategy) info(t *testing.T, id, name, item string) string {
 }
 
 func TestFaultsThatAct(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
@@ -203,6 +217,7 @@ func TestFaultsThatAct(t *testing.T) {
 			}
 			_, err := s.Operate(t.Context(), "f", "clear", []byte(`{"id": 99}`))
 			require.ErrorContains(t, err, "there is no fault 99")
+			testDeliver(t, s)
 		})
 	}
 }
@@ -218,11 +233,16 @@ func (s *Strategy) term(t *testing.T, id, name string) etf.Term {
 // Messages of each way to send are dropped and delayed between the two that the fault
 // names and no others, and when it is cleared the code is what it was.
 func TestFaultsOfMessages(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		for kind, module := range map[string]etf.Atom{"erlang": "shop", "elixir": "Elixir.Shop"} {
 			t.Run("otp"+otp+kind, func(t *testing.T) {
 				t.Parallel()
 				s := strategy(t, "")
+				ways := []string{"cast", "send", "send3", "nosuspend", "statem", "notify", "node"}
+				if kind == "elixir" {
+					ways = []string{"cast", "send", "send3", "via"}
+				}
 				if kind == "erlang" {
 					faultModule(t, s, "f", otp, faultShop)
 				} else {
@@ -252,18 +272,19 @@ func TestFaultsOfMessages(t *testing.T) {
 				drop := s.injects(t, "f", `{"fault": "drop", "from": "shop_a", "to": "shop_b"}`)
 				require.Empty(t, drop.Uncovered)
 				require.NotEqual(t, before, md5())
-				for _, way := range []string{"cast", "send", "send3"} {
+				for _, way := range ways {
 					tell("shop_a", a(way), a("shop_b"), a(way))
 				}
 				tell("shop_a", a("send"), s.term(t, "f", "shop_b"), a("by_pid"))
 				require.Equal(t, "timeout", tell("shop_a", a("call"), a("shop_b"), a("call"), etf.Int(50)))
-				for _, way := range []string{"cast", "send", "send3"} {
+				for _, way := range ways {
 					tell("shop_c", a(way), a("shop_b"), a(way))
 					tell("shop_a", a(way), a("shop_c"), a(way))
 				}
-				require.Equal(t, "[cast,send,send3]", got("shop_b"), "of shop_c")
-				require.Equal(t, "[cast,send,send3]", got("shop_c"), "of shop_a")
-				require.Equal(t, 5, s.seen(t, "f", drop.ID).Hits)
+				all := "[" + strings.Join(ways, ",") + "]"
+				require.Equal(t, all, got("shop_b"), "of shop_c")
+				require.Equal(t, all, got("shop_c"), "of shop_a")
+				require.Equal(t, len(ways)+2, s.seen(t, "f", drop.ID).Hits)
 				s.clears(t, "f", drop.ID)
 				require.Equal(t, "kept", tell("shop_a", a("call"), a("shop_b"), a("again"), a("infinity")))
 				require.Equal(t, "[again]", got("shop_b"))
@@ -322,7 +343,7 @@ loop() -> receive stop -> ok; M -> shop_sink ! M, loop() end.
 		require.Equal(t, "shop", got.Uncovered[0].Module)
 		require.Regexp(t, `^<0\.\d+\.0> still run the code as it was$`, got.Uncovered[0].Reason)
 		require.NotEqual(t, before, s.call(t, "f", "shop", "ask", etf.Atom("dropped")))
-		s.clears(t, "f", got.ID)
+		require.Equal(t, []string{"shop"}, s.clears(t, "f", got.ID))
 	}
 	s.call(t, "f", "shop", "ask", etf.Atom("two"))
 	require.Equal(t, "2", s.info(t, "f", "shop_sink", "message_queue_len"))
@@ -335,68 +356,61 @@ loop() -> receive stop -> ok; M -> shop_sink ! M, loop() end.
 
 // Messages as inspect prints them, of Erlang and of Elixir, with what there is of another
 // node in them.
-func TestDeliver(t *testing.T) {
-	for _, otp := range erltest.Releases() {
-		t.Run("otp"+otp, func(t *testing.T) {
-			t.Parallel()
-			s := strategy(t, "")
-			faultModule(t, s, "f", otp, faultShop)
-			got := func() string { return s.call(t, "f", "shop", "got", etf.Atom("shop_b")) }
-			deliver := func(in Delivery) Delivered {
-				raw, err := json.Marshal(in)
-				require.NoError(t, err)
-				var out Delivered
-				s.operate(t, "f", "deliver", &out, "%s", raw)
-				return out
-			}
-			out := deliver(Delivery{Process: "shop_b", Messages: []string{
-				`{order, #{id => 1, who => "Zoë", items => [<<"tea">>, 'Green Tea', 1.5]}}`, `cut(`, `{f, #Fun<shop.1.2>}`, `{'$gen_cast', cast}`, `[a|...`,
-			}})
-			require.Equal(t, 2, out.Delivered)
-			require.Len(t, out.Skipped, 3)
-			require.Equal(t, "cut(", out.Skipped[0].Message)
-			for _, skipped := range out.Skipped {
-				require.NotEmpty(t, skipped.Reason)
-			}
-			require.Empty(t, out.Replaced)
-			require.Equal(t, `[{order,#{id => 1,items => [<<"tea">>,'Green Tea',1.5],who => [90,111,235]}},cast]`, strings.NewReplacer(`"Zoë"`, "[90,111,235]").Replace(got()))
+func testDeliver(t *testing.T, s *Strategy) {
+	got := func() string { return s.call(t, "f", "shop", "got", etf.Atom("shop_b")) }
+	deliver := func(in Delivery) Delivered {
+		raw, err := json.Marshal(in)
+		require.NoError(t, err)
+		var out Delivered
+		s.operate(t, "f", "deliver", &out, "%s", raw)
+		return out
+	}
+	out := deliver(Delivery{Process: "shop_b", Messages: []string{
+		`{order, #{id => 1, who => "Zoë", items => [<<"tea">>, 'Green Tea', 1.5]}}`, `cut(`, `{f, #Fun<shop.1.2>}`, `{'$gen_cast', cast}`, `[a|...`,
+	}})
+	require.Equal(t, 2, out.Delivered)
+	require.Len(t, out.Skipped, 3)
+	require.Equal(t, "cut(", out.Skipped[0].Message)
+	for _, skipped := range out.Skipped {
+		require.NotEmpty(t, skipped.Reason)
+	}
+	require.Empty(t, out.Replaced)
+	require.Equal(t, `[{order,#{id => 1,items => [<<"tea">>,'Green Tea',1.5],who => [90,111,235]}},cast]`, strings.NewReplacer(`"Zoë"`, "[90,111,235]").Replace(got()))
 
-			require.Equal(t, 2, deliver(Delivery{Process: "shop_b", Messages: []string{`{:order, %{id: 1, who: "Zoë"}, Shop.Tea}`, `{"a"}`}}).Delivered)
-			require.Equal(t, `[{order,#{id => 1,who => <<"Zoë"/utf8>>},'Elixir.Shop.Tea'},{<<"a">>}]`, got(), "what is ambiguous is as the rest is")
-			deliver(Delivery{Process: "shop_b", Messages: []string{`{"a"}`}, Syntax: "elixir"})
-			require.Equal(t, `[{<<"a">>}]`, got())
+	require.Equal(t, 2, deliver(Delivery{Process: "shop_b", Messages: []string{`{:order, %{id: 1, who: "Zoë"}, Shop.Tea}`, `{"a"}`}}).Delivered)
+	require.Equal(t, `[{order,#{id => 1,who => <<"Zoë"/utf8>>},'Elixir.Shop.Tea'},{<<"a">>}]`, got(), "what is ambiguous is as the rest is")
+	deliver(Delivery{Process: "shop_b", Messages: []string{`{"a"}`}, Syntax: "elixir"})
+	require.Equal(t, `[{<<"a">>}]`, got())
 
-			out = deliver(Delivery{Process: "shop_b", Map: map[string]string{"<0.12.0>": "shop_c"}, Messages: []string{
-				`{'$gen_call', {<0.99.0>, [alias|#Ref<0.1.2.3>]}, {keep, {call, <0.12.0>, <0.98.0>, #Ref<0.4.2.3>, #Ref<0.4.2.3>, #Port<0.5>}}}`, `{#PID<0.12.0>, #Reference<0.1.2.3>}`,
-			}})
-			require.Equal(t, []string{"#Port<0.5>", "#Ref<0.1.2.3>", "#Ref<0.4.2.3>", "<0.98.0>", "<0.99.0>"}, out.Replaced)
-			require.Equal(t, 2, out.Delivered)
-			list, err := s.rpc(t.Context(), "f", "shop", "got", etf.Atom("shop_b"))
-			require.NoError(t, err)
-			c := s.term(t, "f", "shop_c")
-			call := list.(etf.List)[0].(etf.Tuple)
-			require.Equal(t, c, call[1])
-			alive, err := s.rpc(t.Context(), "f", "erlang", "is_process_alive", call[2])
-			require.NoError(t, err)
-			require.Equal(t, etf.Atom("false"), alive)
-			require.Equal(t, call[3], call[4])
-			require.IsType(t, etf.Ref{}, call[3])
-			require.IsType(t, etf.Port{}, call[5])
-			second := list.(etf.List)[1].(etf.Tuple)
-			require.Equal(t, c, second[0])
-			require.NotEqual(t, call[3], second[1])
+	out = deliver(Delivery{Process: "shop_b", Map: map[string]string{"<0.12.0>": "shop_c"}, Messages: []string{
+		`{'$gen_call', {<0.99.0>, [alias|#Ref<0.1.2.3>]}, {keep, {call, <0.12.0>, <0.98.0>, #Ref<0.4.2.3>, #Ref<0.4.2.3>, #Port<0.5>}}}`, `{#PID<0.12.0>, #Reference<0.1.2.3>}`,
+	}})
+	require.Equal(t, []string{"#Port<0.5>", "#Ref<0.1.2.3>", "#Ref<0.4.2.3>", "<0.98.0>", "<0.99.0>"}, out.Replaced)
+	require.Equal(t, 2, out.Delivered)
+	list, err := s.rpc(t.Context(), "f", "shop", "got", etf.Atom("shop_b"))
+	require.NoError(t, err)
+	c := s.term(t, "f", "shop_c")
+	call := list.(etf.List)[0].(etf.Tuple)
+	require.Equal(t, c, call[1])
+	alive, err := s.rpc(t.Context(), "f", "erlang", "is_process_alive", call[2])
+	require.NoError(t, err)
+	require.Equal(t, etf.Atom("false"), alive)
+	require.Equal(t, call[3], call[4])
+	require.IsType(t, etf.Ref{}, call[3])
+	require.IsType(t, etf.Port{}, call[5])
+	second := list.(etf.List)[1].(etf.Tuple)
+	require.Equal(t, c, second[0])
+	require.NotEqual(t, call[3], second[1])
 
-			for in, want := range map[string]string{
-				`{"process": "shop_none", "messages": ["a"]}`:                             "no process is called shop_none",
-				`{"messages": ["a"]}`:                                                     "process: which one?",
-				`{"process": "shop_b", "messages": ["a"], "syntax": "lisp"}`:              `"lisp" is neither erlang nor elixir`,
-				`{"process": "shop_b", "messages": ["a"], "map": {"x": "shop_c"}}`:        `"x" is no pid`,
-				`{"process": "shop_b", "messages": ["a"], "map": {"<0.1.0>": "nobody_"}}`: "no process is called nobody_",
-			} {
-				_, err := s.Operate(t.Context(), "f", "deliver", []byte(in))
-				require.ErrorContains(t, err, want)
-			}
-		})
+	for in, want := range map[string]string{
+		`{"process": "shop_none", "messages": ["a"]}`:                             "no process is called shop_none",
+		`{"messages": ["a"]}`:                                                     "process: which one?",
+		`{"process": "shop_b", "messages": ["a"], "syntax": "lisp"}`:              `"lisp" is neither erlang nor elixir`,
+		`{"process": "shop_b", "messages": ["a"], "map": {"x": "shop_c"}}`:        `"x" is no pid`,
+		`{"process": "shop_b", "messages": ["a"], "map": {"<0.1.0>": "nobody_"}}`: "no process is called nobody_",
+	} {
+		_, err := s.Operate(t.Context(), "f", "deliver", []byte(in))
+		require.ErrorContains(t, err, want)
 	}
 }
 

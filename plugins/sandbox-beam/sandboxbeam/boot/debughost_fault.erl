@@ -25,6 +25,8 @@
 %% Of faults that act, and of those that have ended and are still shown.
 -define(ACTIVE, 64).
 -define(ENDED, 64).
+%% Modules that are named which are not instrumented.
+-define(NAMED, 200).
 %% Copies of a message between two looks at who gets them.
 -define(BATCH, 1000).
 %% Milliseconds: between two tries to put code back, between two looks at a supervisor,
@@ -45,7 +47,7 @@ inject(Spec) -> call({inject, Spec}).
 
 faults() -> call(faults).
 
-%% clear(0) is all of them.
+%% clear(0) is all of them. It says which code could not be put back yet.
 clear(Id) -> call({clear, Id}).
 
 %% fresh(N, Targets): for terms of another node's: a process that is no more, references
@@ -91,7 +93,7 @@ hold(Caller) ->
             group_leader(whereis(init), self()),
             process_flag(trap_exit, true),
             Caller ! {holds, self()},
-            State = #{next => 1, faults => #{}, plain => #{}},
+            State = #{next => 1, faults => #{}, made => #{}},
             rules(State), % those of a holder that is no more
             loop(idle(State))
     catch
@@ -100,7 +102,8 @@ hold(Caller) ->
 
 %% ------------------------------------------------------------------- the holder
 
-%% State: next id; faults by id; plain, the md5 of modules that send nothing.
+%% State: next id; faults by id; made, what instrumented/2 has made of modules: {md5 of
+%% what it was made of, {ok, Beam} | plain | {uncovered, Text}}.
 %% A fault: id, spec (with targets), hits, worker (none), timer (none), outcome (none).
 loop(State) ->
     receive
@@ -127,6 +130,8 @@ faults(#{faults := Faults}) -> maps:values(Faults).
 
 active(State) -> [F || #{outcome := none} = F <- faults(State)].
 
+of_messages(State) -> [F || #{spec := #{fault := Kind}} = F <- active(State), Kind =:= drop orelse Kind =:= delay].
+
 answer({inject, Spec0}, State) ->
     length(active(State)) < ?ACTIVE orelse refuse("~b faults act already: clear some", [?ACTIVE]),
     Spec = checked(Spec0),
@@ -143,10 +148,18 @@ answer({inject, Spec0}, State) ->
     {{ok, #{id => Id, uncovered => Uncovered}}, State2};
 answer(faults, State) -> {{ok, [shown(F) || F <- lists:sort(fun(#{id := A}, #{id := B}) -> A =< B end, faults(State))]}, State};
 answer({clear, 0}, State) ->
-    {{ok, #{}}, lists:foldl(fun(#{id := Id}, S) -> finish(Id, <<"cleared">>, S) end, State, active(State))};
+    cleared(lists:foldl(fun(#{id := Id}, S) -> finish(Id, <<"cleared">>, S) end, State, active(State)));
 answer({clear, Id}, #{faults := Faults} = State) ->
     is_map_key(Id, Faults) orelse refuse("there is no fault ~b", [Id]),
-    {{ok, #{}}, finish(Id, <<"cleared">>, State)}.
+    cleared(finish(Id, <<"cleared">>, State)).
+
+%% Code that stays instrumented while a process runs what it was before.
+cleared(State) ->
+    Left = case of_messages(State) of
+               [] -> [name(M) || M <- lists:sort(maps:keys(persistent_term:get(?CODE, #{})))];
+               _ -> []
+           end,
+    {{ok, #{instrumented => Left}}, State}.
 
 %% The time of a suspension is its own.
 timer(Id, #{fault := Kind, for := For}) when For > 0, Kind =/= suspend ->
@@ -466,16 +479,15 @@ is(_, _) -> false.
 %% The oldest fault comes first.
 rules(State) ->
     case lists:sort([{Id, From, To, Count, Hits, Worker}
-                     || #{id := Id, hits := Hits, worker := Worker, spec := #{fault := Kind, from := From, to := To, count := Count}} <- active(State),
-                        Kind =:= drop orelse Kind =:= delay]) of
+                     || #{id := Id, hits := Hits, worker := Worker, spec := #{from := From, to := To, count := Count}} <- of_messages(State)]) of
         [] -> persistent_term:erase(?RULES);
         Rules -> persistent_term:put(?RULES, {self(), Rules})
     end.
 
 %% ------------------------------------------------------------------------- code
 
-%% Modules of Elixir that send for who calls them, beside gen.
--define(SENDERS, [gen, 'Elixir.GenServer', 'Elixir.Process', 'Elixir.Registry', 'Elixir.Task.Supervised']).
+%% Modules of Elixir that send for who calls them, as gen does.
+-define(ELIXIR, ['Elixir.GenServer', 'Elixir.Process', 'Elixir.Registry', 'Elixir.Task.Supervised']).
 %% The applications that code of a sandbox is none of.
 -define(SYSTEM, ["asn1", "common_test", "compiler", "crypto", "debugger", "dialyzer", "diameter", "edoc", "eldap", "erl_interface",
                  "erts", "et", "eunit", "ftp", "inets", "jinterface", "kernel", "megaco", "mnesia", "observer", "odbc", "os_mon",
@@ -483,22 +495,23 @@ rules(State) ->
                  "tftp", "tools", "wx", "xmerl", "eex", "elixir", "ex_unit", "iex", "logger", "mix"]).
 
 %% instrumented(Spec, State) -> {what is not, State}
-instrumented(#{fault := Kind}, #{plain := Plain} = State) when Kind =:= drop; Kind =:= delay ->
-    {Uncovered, Plain1} = lists:foldl(fun({M, File}, {Us, Ps}) ->
-                                              case instrument(M, File, Ps) of
-                                                  ok -> {Us, Ps};
-                                                  {plain, Md5} -> {Us, Ps#{M => Md5}};
-                                                  {uncovered, Why} -> {[#{module => name(M), reason => Why} | Us], Ps}
-                                              end
-                                      end, {[], Plain}, candidates()),
-    {lists:reverse(Uncovered), State#{plain := Plain1}};
+instrumented(#{fault := Kind}, #{made := Made} = State) when Kind =:= drop; Kind =:= delay ->
+    {Uncovered, Made1} = lists:foldl(fun({M, File}, {Us, Ms}) ->
+                                             case instrument(M, File, Ms) of
+                                                 {ok, Ms1} -> {Us, Ms1};
+                                                 {{uncovered, Why}, Ms1} -> {[#{module => name(M), reason => Why} | Us], Ms1}
+                                             end
+                                     end, {[], Made}, candidates()),
+    Named = lists:sublist(lists:reverse(Uncovered), ?NAMED),
+    Rest = [#{module => text("~b more", [length(Uncovered) - ?NAMED]), reason => <<"likewise">>} || length(Uncovered) > ?NAMED],
+    {Named ++ Rest, State#{made := Made1}};
 instrumented(_, State) -> {[], State}.
 
 %% Modules with a file, whether they are loaded or not, and loaded ones without (none).
 candidates() ->
     Files = [{list_to_atom(filename:basename(File, ".beam")), File}
              || Dir <- code:get_path(), not system(Dir), File <- filelib:wildcard(filename:join(Dir, "*.beam"))],
-    OfSystem = [{M, File} || M <- ?SENDERS, File <- [code:which(M)], is_list(File)],
+    OfSystem = [{M, File} || M <- [gen | case whereis(elixir_sup) of undefined -> []; _ -> ?ELIXIR end], File <- [code:which(M)], is_list(File)],
     Known = maps:from_list(Files ++ OfSystem),
     Loaded = [{M, none} || {M, File} <- code:all_loaded(), not is_map_key(M, Known), File =/= preloaded, not (is_list(File) andalso system(filename:dirname(File)))],
     [{M, File} || {M, File} <- maps:to_list(Known) ++ Loaded, not lists:prefix("debughost", atom_to_list(M))].
@@ -510,8 +523,8 @@ system(Dir) ->
         _ -> false
     end.
 
-instrument(_, none, _) -> {uncovered, <<"its code is in no file">>};
-instrument(M, File, Plain) ->
+instrument(_, none, Made) -> {{uncovered, <<"its code is in no file">>}, Made};
+instrument(M, File, Made) ->
     try
         {ok, Bin} = file:read_file(File),
         {ok, {M, OnDisk}} = beam_lib:md5(Bin),
@@ -519,19 +532,23 @@ instrument(M, File, Plain) ->
                   true -> erlang:get_module_info(M, md5);
                   false -> OnDisk
               end,
-        case {Plain, persistent_term:get(?CODE, #{})} of
-            {#{M := Md5}, _} -> {plain, Md5};
-            {_, #{M := {Md5, _, _}}} -> older(M);
-            _ when Md5 =/= OnDisk -> {uncovered, <<"its code is another than in its file">>};
-            {_, Code} ->
-                case instrumented_code(M, Bin) of
-                    {ok, New} -> replace(M, File, Bin, New, Code);
-                    plain -> {plain, Md5};
-                    {uncovered, _} = Uncovered -> Uncovered
-                end
+        case persistent_term:get(?CODE, #{}) of
+            #{M := {Md5, _, _}} -> {older(M), Made};
+            _ when Md5 =/= OnDisk -> {{uncovered, <<"its code is another than in its file">>}, Made};
+            Code ->
+                What = case Made of
+                           #{M := {Md5, Known}} -> Known;
+                           _ -> instrumented_code(M, Bin)
+                       end,
+                Done = case What of
+                           {ok, New} -> replace(M, File, Bin, New, Code);
+                           plain -> ok;
+                           {uncovered, _} -> What
+                       end,
+                {Done, Made#{M => {Md5, What}}}
         end
     catch
-        Class:Why -> {uncovered, text("~tp: ~tP", [Class, Why, 20])}
+        Class:Why -> {{uncovered, text("~tp: ~tP", [Class, Why, 20])}, Made}
     end.
 
 replace(M, File, Old, New, Code) ->
@@ -572,7 +589,7 @@ load(M, File, Bin) ->
 idle(State) ->
     case persistent_term:get(?CODE, #{}) of
         Code when map_size(Code) > 0 ->
-            case [F || #{spec := #{fault := Kind}} = F <- active(State), Kind =:= drop orelse Kind =:= delay] of
+            case of_messages(State) of
                 [] -> restore(Code);
                 _ -> ok
             end;
