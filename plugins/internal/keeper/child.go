@@ -5,6 +5,7 @@ package keeper
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/debughost/debughost/plugins/internal/keeper/launch"
 	"github.com/debughost/debughost/sdk"
 )
 
@@ -29,7 +31,10 @@ type child struct {
 	state     sdk.SandboxState    // empty while it is being created
 	pid       int                 // as the keeper sees it; 0 when reaped
 	early     *syscall.WaitStatus // it was reaped while it was being created
-	outside   int                 // as the host does
+	outside   int                 // of the command, as the host sees it
+	main      *os.Process         // the command, where pid is the init of its view
+	status    *os.File            // where that says how the command ended; nil without
+	view      string              // by what its view is held, in words
 	stopping  bool
 	reason    string // why it was killed
 	oom       bool
@@ -136,6 +141,7 @@ func (s *server) inspect(id string) (*Status, error) {
 // status is what is known of a command at once. The caller holds the lock.
 func (s *server) status(c *child) *Status {
 	st := &Status{Token: c.Token, State: c.state, OSPid: c.outside, Started: c.Started, Dir: c.dir, Exit: c.Exit, Enforced: s.enforced(c.Spec.Limits)}
+	st.Enforced[viewKey] = c.view
 	if c.state == sdk.SandboxRunning && c.stopping {
 		st.State = sdk.SandboxStopping
 	}
@@ -167,7 +173,7 @@ func (s *server) stop(id string, timeout time.Duration) error {
 	}
 	if !c.stopping {
 		c.stopping = true
-		_ = syscall.Kill(c.pid, c.Spec.StopSignal)
+		c.signal(c.Spec.StopSignal)
 		c.watch.thaw(c.group)
 	}
 	if timeout <= 0 {
@@ -184,6 +190,15 @@ func (s *server) stop(id string, timeout time.Duration) error {
 		timer.Stop()
 	})
 	return nil
+}
+
+// signal sends a signal to the command. The caller holds the lock.
+func (c *child) signal(s syscall.Signal) {
+	if c.main != nil {
+		_ = c.main.Signal(s)
+	} else {
+		_ = syscall.Kill(c.pid, s)
+	}
 }
 
 // kill kills the main process of a command, whose end brings the end of the
@@ -243,6 +258,7 @@ func (s *server) remove(c *child, reason string) error {
 // rest and tells how it ended.
 func (s *server) exited(c *child, status syscall.WaitStatus) {
 	at := time.Now()
+	status = c.ended(status)
 	whole := s.killTree(c.Mark, 0, c.group)
 	if !whole {
 		s.say(true, c.Spec.ID, "processes of it cannot be killed: they hang in the kernel")
@@ -261,6 +277,23 @@ func (s *server) exited(c *child, status syscall.WaitStatus) {
 	s.mu.Unlock()
 	c.group.remove()
 	s.finish(c, exit)
+}
+
+// ended is how the command has ended whose main process has: it may have been only the
+// init of its view.
+func (c *child) ended(status syscall.WaitStatus) syscall.WaitStatus {
+	if c.main != nil {
+		_ = c.main.Release()
+	}
+	if c.status == nil {
+		return status
+	}
+	defer c.status.Close()
+	said, _ := io.ReadAll(io.LimitReader(c.status, 16))
+	if of, ok := launch.Status(said); ok {
+		return of
+	}
+	return status
 }
 
 // why says what ended a command that did not end by itself. The caller holds the

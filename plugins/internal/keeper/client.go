@@ -142,6 +142,10 @@ func (c *Client) Create(ctx context.Context, spec Spec) (token string, err error
 		return "", err
 	}
 	c.know(spec.ID, st)
+	if v := spec.View; v != nil && v.Required && st.Enforced[viewKey] == "" {
+		err := fmt.Errorf("create %s: its keeper is of an older program, which cannot shut it in", spec.ID)
+		return "", errors.Join(err, c.Destroy(ctx, spec.ID))
+	}
 	return st.Token, nil
 }
 

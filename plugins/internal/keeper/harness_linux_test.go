@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -24,7 +25,7 @@ import (
 // TestMain makes this binary a keeper when it is started as one. (As the launch
 // of a command it does not come this far.)
 func TestMain(m *testing.M) {
-	if Main() || standInPlugin() || standInTracer() {
+	if Main() || standInPlugin() || standInTracer() || standInHostile() {
 		return
 	}
 	os.Exit(m.Run())
@@ -117,6 +118,8 @@ var modes = map[string]func(*Options){
 	"no cgroup":               func(o *Options) { o.NoCgroup = true },
 	"no tracing":              func(o *Options) { o.NoTrace = true },
 	"no namespace":            func(o *Options) { o.NoNamespace = true },
+	"view":                    nil,
+	"no namespace, view":      func(o *Options) { o.NoNamespace = true },
 	"no namespace, no cgroup": func(o *Options) { o.NoNamespace, o.NoCgroup = true, true },
 }
 
@@ -125,7 +128,11 @@ func inAllModes(t *testing.T, test func(*testing.T, *Client)) {
 	for name, change := range modes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, newClient(t, change))
+			c := newClient(t, change)
+			if strings.Contains(name, "view") {
+				inView.Store(c, &View{})
+			}
+			test(t, c)
 		})
 	}
 }
@@ -156,8 +163,14 @@ func eventually(t testing.TB, what string, f func() bool) {
 	require.Eventually(t, f, 20*time.Second, 10*time.Millisecond, what)
 }
 
+// inView has the clients whose commands create gives a view.
+var inView sync.Map
+
 func create(t testing.TB, c *Client, spec Spec) string {
 	t.Helper()
+	if v, ok := inView.Load(c); ok && spec.View == nil {
+		spec.View = v.(*View)
+	}
 	token, err := c.Create(t.Context(), spec)
 	require.NoError(t, err)
 	return token

@@ -25,6 +25,7 @@ type server struct {
 	// untraced is why commands are started by package launch; nil where they
 	// need not be. It is set before anybody is served.
 	untraced error
+	views    views
 
 	// forks is held for reading while a process is forked and not known yet, and
 	// for writing by who asks whose process it is.

@@ -34,6 +34,8 @@ type Spec struct {
 	// DefaultLogRate. A burst of four times as much is kept.
 	LogRate int64
 	Limits  sdk.SandboxLimits
+	// View shuts it in; nil is to see and reach what the keeper's user does.
+	View *View
 	// Orphan is how long it may run after plugin and host are gone.
 	Orphan time.Duration
 }
@@ -73,6 +75,9 @@ func (s *Spec) check() error {
 		if i := strings.IndexByte(kv, '='); i <= 0 {
 			return fmt.Errorf("%w: the variable %.40q has no name", ErrSpec, kv)
 		}
+	}
+	if err := s.View.check(); err != nil {
+		return err
 	}
 	if s.Limits.CPUs < 0 || s.Limits.CPUs != s.Limits.CPUs {
 		return fmt.Errorf("%w: a limit of %v CPUs", ErrSpec, s.Limits.CPUs)

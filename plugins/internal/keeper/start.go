@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/debughost/debughost/plugins/internal/keeper/launch"
+	"github.com/debughost/debughost/sdk"
 )
 
 // start runs a command and returns when it runs. When it fails nothing is left.
@@ -52,8 +53,37 @@ func (s *server) start(c *child) (err error) {
 			c.group.remove()
 		}
 	}()
-	job := launch.Job{Path: path, Args: c.Spec.Command, Env: env, Limits: limits(c), OOMScore: oomScore}
+	job := launch.Job{Path: path, Args: c.Spec.Command, Env: env, OOMScore: oomScore}
+	if job.View, c.view, err = s.viewOf(c, job); err != nil {
+		return sdk.WithHint(fmt.Errorf("shut in: %w", err), `with view = "off" in the section of the strategy it sees what debughost's user does`)
+	}
+	job.Limits = limits(c, job.View != nil)
 	return s.launch(c, job)
+}
+
+// viewOf is the view that a command gets, nil for none, and what holds it.
+func (s *server) viewOf(c *child, job launch.Job) (_ *launch.View, how string, err error) {
+	want := c.Spec.View
+	if want == nil {
+		return nil, viewOff, nil
+	}
+	noNetwork, how := want.NoNetwork, viewHeld
+	err = s.tryView(noNetwork)
+	if err == nil && noNetwork {
+		how += ", no network"
+	}
+	if err != nil && noNetwork && !want.Required {
+		how += "; not without the network: " + err.Error()
+		noNetwork, err = false, s.tryView(false)
+	}
+	switch {
+	case err != nil && want.Required:
+		return nil, "", err
+	case err != nil:
+		return nil, "none: " + err.Error(), nil
+	}
+	mounts, err := s.mounts(c, job)
+	return &launch.View{Root: filepath.Join(s.options.Dir, viewDir), NoNetwork: noNetwork, Dir: c.Spec.Dir, Mounts: mounts}, how, err
 }
 
 // oomScore makes a command the first to go when the machine is out of memory,
@@ -95,12 +125,18 @@ func (s *server) launch(c *child, job launch.Job) error {
 		c.log.drain(logDrain)
 		return fmt.Errorf("run %s: %w", job.Path, err)
 	}
+	if job.View != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		c.status = p.takeStatus()
+		s.findMain(c)
+	}
 	return nil
 }
 
 // pipes connect a command: what it prints, and what its launch has to say, if it
 // has one.
-type pipes struct{ null, outR, outW, errR, errW, saidR, saidW *os.File }
+type pipes struct{ null, outR, outW, errR, errW, saidR, saidW, statusR, statusW *os.File }
 
 func openPipes() (*pipes, error) {
 	p := &pipes{}
@@ -134,6 +170,18 @@ func (p *pipes) insideLaunch() ([]uintptr, error) {
 	return blocking(p.null, p.outW, p.errW, p.saidW), nil
 }
 
+// insideView adds the one for the status of a view's command, too.
+func (p *pipes) insideView() ([]uintptr, error) {
+	fds, err := p.insideLaunch()
+	if err == nil {
+		err = open(&p.statusR, &p.statusW)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return append(fds, blocking(p.statusW)...), nil
+}
+
 func blocking(files ...*os.File) []uintptr {
 	var fds []uintptr
 	for _, f := range files {
@@ -150,21 +198,32 @@ func (p *pipes) takeOutput() (stdout, stderr *os.File) {
 	return stdout, stderr
 }
 
+// takeStatus gives the end that the status of a view's command comes out of to the
+// caller.
+func (p *pipes) takeStatus() *os.File {
+	f := p.statusR
+	p.statusR = nil
+	return f
+}
+
 // result is nil when the command runs.
 func (p *pipes) result() error {
 	p.closeInside()
 	if p.saidR == nil {
 		return nil
 	}
-	said, err := io.ReadAll(io.LimitReader(p.saidR, 256))
+	said, err := io.ReadAll(io.LimitReader(p.saidR, maxSaid))
 	if err != nil {
 		return err
 	}
 	return launch.Result(said)
 }
 
+// maxSaid bounds what a launch says: a step, which may have a path in it, and a number.
+const maxSaid = 8 << 10
+
 func (p *pipes) closeInside() {
-	for _, f := range []**os.File{&p.null, &p.outW, &p.errW, &p.saidW} {
+	for _, f := range []**os.File{&p.null, &p.outW, &p.errW, &p.saidW, &p.statusW} {
 		if *f != nil {
 			_ = (*f).Close()
 			*f = nil
@@ -174,7 +233,7 @@ func (p *pipes) closeInside() {
 
 func (p *pipes) close() {
 	p.closeInside()
-	for _, f := range []*os.File{p.outR, p.errR, p.saidR} {
+	for _, f := range []*os.File{p.outR, p.errR, p.saidR, p.statusR} {
 		if f != nil {
 			_ = f.Close()
 		}

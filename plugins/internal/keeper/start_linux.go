@@ -14,7 +14,7 @@ import (
 // limits are what a command is started with. There is none of memory: what
 // rlimits can bound is addresses, of which a BEAM or a JVM takes many that it
 // never uses.
-func limits(c *child) []launch.Limit {
+func limits(c *child, view bool) []launch.Limit {
 	l := []launch.Limit{{Resource: unix.RLIMIT_CORE, Value: 0}}
 	if c.Mark != 0 {
 		l = append(l, launch.Limit{Resource: markResource, Value: c.Mark})
@@ -25,6 +25,11 @@ func limits(c *child) []launch.Limit {
 	if n := c.Spec.Limits.Disk; n > 0 {
 		l = append(l, launch.Limit{Resource: unix.RLIMIT_FSIZE, Value: min(n, math.MaxInt64)})
 	}
+	// In a user namespace of its own a user's threads are counted for themselves. The
+	// superuser's are not held.
+	if n := c.Spec.Limits.Processes; n > 0 && view {
+		l = append(l, launch.Limit{Resource: unix.RLIMIT_NPROC, Value: uint64(tasks(n))})
+	}
 	return l
 }
 
@@ -32,6 +37,12 @@ func limits(c *child) []launch.Limit {
 // its group from the first moment on.
 func (s *server) fork(c *child, job launch.Job, p *pipes) (f forked, err error) {
 	attr := &syscall.ProcAttr{Dir: c.Spec.Dir, Env: job.Env, Files: p.inside()}
+	if job.View != nil {
+		if attr.Files, err = p.insideView(); err != nil {
+			return f, err
+		}
+		return s.forkBy(viewed, c, job, attr)
+	}
 	if s.untraced == nil {
 		f, err = s.forkBy(traced, c, job, attr)
 		if !errors.Is(err, syscall.EPERM) {

@@ -9,7 +9,7 @@ import (
 	"github.com/debughost/debughost/plugins/internal/keeper/launch"
 )
 
-func limits(*child) []launch.Limit { return nil }
+func limits(*child, bool) []launch.Limit { return nil }
 
 func (s *server) settleForker() error { return nil }
 

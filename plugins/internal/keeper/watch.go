@@ -88,7 +88,11 @@ func (s *server) over(c *child, now time.Time) (reason string, oom bool) {
 	byWatch := l.Memory > 0 && !s.groups.has("memory")
 	if l.Processes > 0 || byWatch {
 		pids := s.pidsOf(c)
-		if l.Processes > 0 && (len(pids) > l.Processes || c.group != nil && s.groups.has("pids") && c.group.outOfPids() > 0) {
+		allowed := l.Processes
+		if c.main != nil {
+			allowed++ // the init of its view
+		}
+		if l.Processes > 0 && (len(pids) > allowed || c.group != nil && s.groups.has("pids") && c.group.outOfPids() > 0) {
 			return fmt.Sprintf("has more than %d processes", l.Processes), false
 		}
 		if byWatch && memoryOfAll(pids) > l.Memory {

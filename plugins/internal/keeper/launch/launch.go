@@ -26,9 +26,14 @@ import (
 // Name is the zeroth argument of such a process.
 const Name = "debughost-launch"
 
-// resultFD is where it says why there is no command. It closes with the start
-// of the command, and then nothing was said.
-const resultFD = 3
+const (
+	// resultFD is where it says why there is no command. It closes with the start
+	// of the command, and then nothing was said.
+	resultFD = 3
+	// statusFD is where the init of a view says how the command has ended: the
+	// system's number for that, in decimal digits.
+	statusFD = 4
+)
 
 // Limit is a resource limit by the system's number for it.
 type Limit struct {
@@ -47,16 +52,52 @@ type Job struct {
 	OOMScore int
 	// Group is a file to write 0 to, to join a cgroup; empty is none.
 	Group string
+	// View has the process be the init of namespaces that it was started in, and start
+	// the command as its child. Without a path it ends when it has made the view.
+	View *View
 }
 
+// View is what is in the root of a command; see init_linux.go.
+type View struct {
+	Root      string // a directory to mount it on
+	NoNetwork bool   // it has a network namespace, whose loopback is to be set up
+	Dir       string // working directory of the command
+	Mounts    []string
+}
+
+// The first byte of one of View.Mounts, before a path that is to be shown, says how; of
+// two paths of which one is in the other, that one comes last.
+const (
+	ReadOnly = 'r'
+	Writable = 'w'
+	AsTmp    = 't' // writable, as /tmp
+)
+
+// The first byte before View.Root.
+const (
+	network   = 'n'
+	noNetwork = '-'
+)
+
 // Argv is the arguments of the process that does the job. Its descriptor 3 has
-// to be the writing end of a pipe whose other end Result reads.
+// to be the writing end of a pipe whose other end Result reads, and 4, with a view,
+// that of another, for Status.
 func (j Job) Argv() []string {
 	settings := []string{"oom=" + strconv.Itoa(j.OOMScore)}
 	for _, l := range j.Limits {
 		settings = append(settings, strconv.Itoa(l.Resource)+"="+strconv.FormatUint(l.Value, 10))
 	}
-	return append([]string{Name, strings.Join(settings, ","), j.Group, j.Path}, j.Args...)
+	argv := []string{Name, strings.Join(settings, ","), j.Group}
+	if v := j.View; v == nil {
+		argv = append(argv, "0")
+	} else {
+		root := string(network) + v.Root
+		if v.NoNetwork {
+			root = string(noNetwork) + v.Root
+		}
+		argv = append(append(argv, strconv.Itoa(2+len(v.Mounts)), root, v.Dir), v.Mounts...)
+	}
+	return append(append(argv, j.Path), j.Args...)
 }
 
 // Error says at which step a launch failed.
@@ -81,13 +122,27 @@ func Result(said []byte) error {
 	return &Error{Step: string(step), Cause: syscall.Errno(errno)}
 }
 
+// Status is what the other pipe had to say, if that makes sense.
+func Status(said []byte) (syscall.WaitStatus, bool) {
+	status, err := strconv.ParseUint(string(said), 10, 16)
+	return syscall.WaitStatus(status), err == nil
+}
+
 func init() {
 	if len(os.Args) < 5 || os.Args[0] != Name {
 		return
 	}
 	runtime.LockOSThread() // some of what follows is a thread's
 	syscall.CloseOnExec(resultFD)
-	step, err := become(os.Args[1], os.Args[2], os.Args[3], os.Args[4:])
+	n, _ := strconv.Atoi(os.Args[3])
+	view, command := os.Args[4:4+n], os.Args[4+n:]
+	if n > 0 {
+		syscall.CloseOnExec(statusFD)
+	}
+	step, err := become(os.Args[1], os.Args[2], view, command[0], command[1:])
+	if err == nil { // a view without a command
+		os.Exit(0)
+	}
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
 		errno = syscall.EINVAL
@@ -96,8 +151,8 @@ func init() {
 	os.Exit(127)
 }
 
-// become returns only when it fails, with the step that did.
-func become(settings, group, path string, args []string) (string, error) {
+// become returns when it fails, with the step that did, or when there is no command.
+func become(settings, group string, view []string, path string, args []string) (string, error) {
 	if group != "" {
 		if err := write(group, "0"); err != nil {
 			return "join cgroup", err
@@ -108,6 +163,9 @@ func become(settings, group, path string, args []string) (string, error) {
 		if err := set(key, value); err != nil {
 			return "limit " + key, err
 		}
+	}
+	if len(view) > 0 {
+		return serveView(append(view[:1:1], view[2:]...), view[1], path, args)
 	}
 	if err := confine(); err != nil {
 		return "confine", err
