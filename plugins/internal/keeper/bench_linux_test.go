@@ -40,10 +40,16 @@ func BenchmarkCreateDestroy(b *testing.B) {
 // member. What they take themselves until they run counts where a launch is part
 // of it: then it is the keeper's until the exec, and the command's afterwards.
 func BenchmarkCreate(b *testing.B) {
-	for name, change := range map[string]func(*Options){"traced": nil, "launched": func(o *Options) { o.NoTrace = true }} {
+	for name, change := range map[string]func(*Options){"traced": nil, "launched": func(o *Options) { o.NoTrace = true }, "view": nil} {
 		b.Run(name, func(b *testing.B) {
 			c := newClient(b, change)
-			create(b, c, sh("first", "exit 0")) // starts the keeper
+			var view *View
+			if name == "view" {
+				view = &View{NoNetwork: true, Required: true}
+			}
+			first := sh("first", "exit 0") // starts the keeper
+			first.View = view
+			create(b, c, first)
 			pid, commands := keeperPid(c.o.Dir), make([]int, b.N)
 			used := cpuTime(b, pid)
 			b.ResetTimer()
@@ -51,7 +57,7 @@ func BenchmarkCreate(b *testing.B) {
 			together(b, maxStarts, func(int) error {
 				for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
 					id := fmt.Sprint("c", i)
-					if _, err := c.Create(b.Context(), Spec{ID: id, Command: []string{"sleep", "1000"}}); err != nil {
+					if _, err := c.Create(b.Context(), Spec{ID: id, Command: []string{"sleep", "1000"}, View: view}); err != nil {
 						return err
 					}
 					st, err := c.Inspect(b.Context(), id)

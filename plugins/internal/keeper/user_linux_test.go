@@ -25,7 +25,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	binary := filepath.Join(dir, "keeper.test")
 	copyFile(t, os.Args[0], binary)
 	cmd := exec.Command(binary, "-test.v", "-test.timeout", "90s", "-test.run",
-		"^(TestCommand|TestStatusOfWhatRuns|TestStop|TestStraysAreKilled|TestKeeperKilled|TestOrphanEnds|TestEatsMemory|TestForksWithoutEnd)$")
+		"^(TestCommand|TestStatusOfWhatRuns|TestStop|TestStraysAreKilled|TestKeeperKilled|TestOrphanEnds|TestEatsMemory|TestForksWithoutEnd|TestView.*)$")
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "HOME=" + dir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

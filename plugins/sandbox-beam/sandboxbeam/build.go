@@ -179,17 +179,17 @@ func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node,
 		if err != nil {
 			return err
 		}
-		env = append(env, "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out, "HEX_OFFLINE=1")
+		env = append(env, "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out)
 		command = []string{filepath.Join(sys.bin, "mix"), "run", "--no-start", file}
 	case rebar3:
 		rebar, err := s.rebar3(sys)
 		if err != nil {
 			return err
 		}
-		env = append(env, "REBAR_BASE_DIR="+filepath.Join(home, "rebar"), "REBAR_CACHE_DIR="+filepath.Join(home, "cache"), "HEX_OFFLINE=1", "REBAR_OFFLINE=1")
+		env = append(env, "REBAR_BASE_DIR="+filepath.Join(home, "rebar"), "REBAR_CACHE_DIR="+filepath.Join(home, "cache"))
 		command = []string{rebar, "compile"}
 	}
-	_, err := s.builds.Create(ctx, s.compiler(id, stage, home, command, env, spec))
+	_, err := s.builds.Create(ctx, s.compiler(id, stage, home, command, env, spec, n, sys))
 	if err != nil {
 		return fmt.Errorf("compile %s: %w", from.shown, err)
 	}
@@ -219,10 +219,13 @@ func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node,
 }
 
 // compiler is what the keeper of compilers is to run, in a home that is made in stage.
-func (s *Strategy) compiler(id, stage, home string, command, env []string, spec sdk.SandboxSpec) keeper.Spec {
+func (s *Strategy) compiler(id, stage, home string, command, env []string, spec sdk.SandboxSpec, n Node, sys *system) keeper.Spec {
+	if !n.Network {
+		env = append(env, "HEX_OFFLINE=1", "REBAR_OFFLINE=1")
+	}
 	return keeper.Spec{
 		ID: id, Home: stage, Dir: filepath.Join(home, "src"), Command: command, Env: env, Limits: spec.Limits, Orphan: compilerOrphan,
-		LogSize: s.config.LogSize, LogRate: s.config.LogRate,
+		LogSize: s.config.LogSize, LogRate: s.config.LogRate, View: s.view(n, sys, !n.Network),
 	}
 }
 

@@ -253,7 +253,8 @@ func (s *Strategy) command(stage string, spec sdk.SandboxSpec, n Node, sys *syst
 	command = append(command, n.Args...) // behind, for they may end with what erl is not to read
 	return keeper.Spec{
 		ID: spec.ID, Command: command, Home: stage, Limits: spec.Limits, Orphan: spec.Orphan, LogSize: s.config.LogSize, LogRate: s.config.LogRate,
-		Env: append(s.environ(n, sys), "DEBUGHOST_SANDBOX="+home, "ERL_CRASH_DUMP="+filepath.Join(home, "erl_crash.dump"), fmt.Sprint("ERL_CRASH_DUMP_BYTES=", dumpBytes)),
+		View: s.view(n, sys, false), // it is dialled from outside
+		Env:  append(s.environ(n, sys), "DEBUGHOST_SANDBOX="+home, "ERL_CRASH_DUMP="+filepath.Join(home, "erl_crash.dump"), fmt.Sprint("ERL_CRASH_DUMP_BYTES=", dumpBytes)),
 	}, nil
 }
 

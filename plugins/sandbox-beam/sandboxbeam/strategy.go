@@ -10,10 +10,11 @@
 // (build.go). The node has a name and a cookie of its own, listens on loopback, and
 // is known to no EPMD (boot/debughost_sandbox.erl).
 //
-// It does not shut its code in: that can do what the user can that debughost runs
-// as. The source is a bundle that comes with the spec (bundle.go), or a path of the
-// member that runs the sandbox. Its code is changed while it runs (reload.go), and the
-// states of its processes go along when it moves (snapshot.go).
+// Its code is shut in where the system allows that (view.go): it sees the system's
+// programs and its own directory, and the compiler has no network. The source is a
+// bundle that comes with the spec (bundle.go), or a path of the member that runs the
+// sandbox. Its code is changed while it runs (reload.go), and the states of its
+// processes go along when it moves (snapshot.go).
 package sandboxbeam
 
 import (
@@ -51,6 +52,8 @@ type Config struct {
 	LogRate    int64             `json:"log_rate" min:"1024" max:"1073741824" doc:"bytes of output a second that a sandbox may log for long; in short four times as much, and what is more is dropped and counted"`
 	Cgroups    string            `json:"cgroups" enum:"auto,off" doc:"whether to use cgroup v2, where that is possible"`
 	Namespaces string            `json:"namespaces" enum:"auto,off" doc:"whether sandboxes run in a PID namespace, where that is possible"`
+	View       string            `json:"view" enum:"auto,off,required" doc:"whether nodes and compilers see the system and their own directory alone: where that is possible, never, or else they do not start"`
+	Show       []string          `json:"show" doc:"absolute paths that they see beside, and cannot write to"`
 }
 
 // Node is the config of one sandbox.
@@ -63,6 +66,7 @@ type Node struct {
 	Env            map[string]string `json:"env" doc:"environment variables of the node and of the compiler, such as MIX_ENV"`
 	State          []string          `json:"state" doc:"names of processes whose state a snapshot takes along, as Shop.Stock or shop_stock"`
 	StateModule    string            `json:"state_module" doc:"module whose snapshot/0 makes a term that a snapshot takes along, and whose restore/1 is called with it"`
+	Network        bool              `json:"network" doc:"whether the compiler may use the network"`
 	CompileTimeout time.Duration     `json:"compile_timeout" min:"1s" max:"1h" doc:"after which a compiler that still runs is stopped"`
 }
 
@@ -102,7 +106,7 @@ var (
 // New returns the strategy with its defaults.
 func New(version string) sdk.Strategy {
 	return &Strategy{version: version, systems: map[string]*system{}, names: map[string]string{}, warms: map[string]*warm{}, changes: map[string]bool{}, config: Config{
-		CacheSize: 2 << 30, LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto",
+		CacheSize: 2 << 30, LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto", View: keeper.ViewAuto,
 	}}
 }
 
@@ -124,6 +128,11 @@ func (s *Strategy) Configured(ctx context.Context) error {
 	for name, dir := range s.config.OTP {
 		if !filepath.IsAbs(dir) {
 			return sdk.Invalid("otp."+name, "want an absolute path")
+		}
+	}
+	for _, path := range s.config.Show {
+		if !filepath.IsAbs(path) {
+			return sdk.Invalid("show", "want absolute paths")
 		}
 	}
 	var err error

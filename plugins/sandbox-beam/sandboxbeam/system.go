@@ -25,6 +25,7 @@ type system struct {
 	elixir  string   // its version; empty: there is none
 	ebins   []string // of Elixir
 	apps    []string // names of all that comes with these
+	roots   []string // directories that all of it is in
 }
 
 // probeTime bounds a question to an Erlang or an Elixir.
@@ -86,7 +87,7 @@ func probe(ctx context.Context, bin string) (*system, error) {
 			return nil, err
 		}
 		release, libs, _ := strings.Cut(strings.TrimSpace(out), "\n")
-		sys.release, sys.apps = release, appsOf(libs)
+		sys.release, sys.apps, sys.roots = release, appsOf(libs), rootsOf(bin, libs)
 		return sys, nil
 	}
 	out, err := ask(ctx, bin, elixir, "-e", `IO.puts([System.otp_release(), "\n", System.version(), "\n", :code.lib_dir(:elixir), "\n", :code.lib_dir()])`)
@@ -99,6 +100,7 @@ func probe(ctx context.Context, bin string) (*system, error) {
 	}
 	sys.release, sys.elixir = lines[0], lines[1]
 	sys.apps = append(appsOf(lines[3]), appsOf(filepath.Dir(lines[2]))...)
+	sys.roots = rootsOf(bin, lines[3], filepath.Dir(lines[2]))
 	sys.ebins, err = filepath.Glob(filepath.Join(filepath.Dir(lines[2]), "*", "ebin"))
 	return sys, err
 }

@@ -49,7 +49,7 @@ type warm struct {
 
 // warmKey is a hash of what a compiler reads only when it starts.
 func (s *Strategy) warmKey(spec sdk.SandboxSpec, n Node, o *opened) (string, error) {
-	h := []string{string(o.kind), o.sys.bin, filepath.Base(o.path), fmt.Sprint(spec.Limits)}
+	h := []string{string(o.kind), o.sys.bin, filepath.Base(o.path), fmt.Sprint(spec.Limits, n.Network)}
 	if o.kind == mix {
 		for _, name := range []string{"mix.exs", "mix.lock", "config"} {
 			text, err := hashTree(filepath.Join(o.path, name))
@@ -124,8 +124,8 @@ func (s *Strategy) warmCommand(stage string, w *warm, spec sdk.SandboxSpec, n No
 	if o.kind == mix {
 		command = []string{filepath.Join(o.sys.bin, "mix"), "run", "--no-start", filepath.Join(w.home, "warm.exs")}
 	}
-	k := s.compiler(w.id, stage, w.home, command, append(s.environ(n, o.sys), "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out, "HEX_OFFLINE=1",
-		"DEBUGHOST_WARM="+w.home, "DEBUGHOST_KIND="+string(o.kind), "DEBUGHOST_MAIN="+filepath.Base(o.path)+"\n"+s.mainFile(spec.ID)), spec)
+	k := s.compiler(w.id, stage, w.home, command, append(s.environ(n, o.sys), "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out,
+		"DEBUGHOST_WARM="+w.home, "DEBUGHOST_KIND="+string(o.kind), "DEBUGHOST_MAIN="+filepath.Base(o.path)+"\n"+s.mainFile(spec.ID)), spec, n, o.sys)
 	return k, err
 }
 

@@ -7,8 +7,8 @@
 // It is the simplest sandbox strategy that holds what debughost promises of
 // sandboxes. Its work is done by a keeper, a process that outlives this one; see
 // package keeper. What is here translates: configs into specs, and what the
-// keeper knows into what the contract asks for. It does not shut a command in:
-// that can do what the user can that debughost runs as.
+// keeper knows into what the contract asks for. Unless its config says
+// so it does not shut a command in: that can do what the user can that debughost runs as.
 package sandboxprocess
 
 import (
@@ -29,11 +29,13 @@ const Name = "sandbox-process"
 
 // Config is the plugin's section.
 type Config struct {
-	Path       string `json:"path" doc:"PATH of the commands; empty means that of debughost"`
-	LogSize    int64  `json:"log_size" min:"262144" max:"1099511627776" doc:"bytes of a sandbox's log that are kept on disk"`
-	LogRate    int64  `json:"log_rate" min:"1024" max:"1073741824" doc:"bytes of output a second that a sandbox may log for long; in short four times as much, and what is more is dropped and counted"`
-	Cgroups    string `json:"cgroups" enum:"auto,off" doc:"whether to use cgroup v2, where that is possible"`
-	Namespaces string `json:"namespaces" enum:"auto,off" doc:"whether sandboxes run in a PID namespace, where that is possible"`
+	Path       string   `json:"path" doc:"PATH of the commands; empty means that of debughost"`
+	LogSize    int64    `json:"log_size" min:"262144" max:"1099511627776" doc:"bytes of a sandbox's log that are kept on disk"`
+	LogRate    int64    `json:"log_rate" min:"1024" max:"1073741824" doc:"bytes of output a second that a sandbox may log for long; in short four times as much, and what is more is dropped and counted"`
+	Cgroups    string   `json:"cgroups" enum:"auto,off" doc:"whether to use cgroup v2, where that is possible"`
+	Namespaces string   `json:"namespaces" enum:"auto,off" doc:"whether sandboxes run in a PID namespace, where that is possible"`
+	View       string   `json:"view" enum:"auto,off,required" doc:"whether commands see the system and their own directory alone: where that is possible, never, or else they do not start"`
+	Show       []string `json:"show" doc:"absolute paths that they see beside, and cannot write to"`
 }
 
 // Command is the config of one sandbox.
@@ -59,7 +61,7 @@ var (
 // New returns the strategy with its defaults.
 func New(version string) sdk.Strategy {
 	return &Strategy{version: version, config: Config{
-		LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto",
+		LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto", View: keeper.ViewOff,
 	}}
 }
 
@@ -71,6 +73,11 @@ func (s *Strategy) Describe() sdk.Info {
 // Configured makes the client of the keeper, and clears up if a keeper was
 // killed with its plugin and nobody came after.
 func (s *Strategy) Configured(ctx context.Context) error {
+	for _, path := range s.config.Show {
+		if !filepath.IsAbs(path) {
+			return sdk.Invalid("show", "want absolute paths")
+		}
+	}
 	dir, err := keeper.StateDir(ctx, Name)
 	if err != nil {
 		return err
@@ -124,7 +131,7 @@ func (s *Strategy) spec(spec sdk.SandboxSpec) (keeper.Spec, error) {
 	}
 	k := keeper.Spec{
 		ID: spec.ID, Command: c.Command, Dir: c.Dir, StopSignal: signal, Limits: spec.Limits, Orphan: spec.Orphan,
-		LogSize: s.config.LogSize, LogRate: s.config.LogRate,
+		LogSize: s.config.LogSize, LogRate: s.config.LogRate, View: keeper.NewView(s.config.View, s.config.Show),
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
 		k.Env = append(k.Env, name+"="+c.Env[name])
