@@ -198,8 +198,7 @@ exec '$program' "\$@"
 EOT
     chmod +x "$2/$name"
   done
-  printf '#!/bin/sh\nexec %s %s "$@"\n' "'$2/escript'" "'$1/usr/bin/rebar3'" >"$2/rebar3"
-  chmod +x "$2/rebar3"
+  cp "$1/usr/bin/rebar3" "$2/rebar3" # finds the escript beside it by PATH
 }
 
 install_release() { # VER
