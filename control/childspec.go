@@ -23,6 +23,9 @@ func specOf(tried string, p *controlpb.ChildSpec) (supervisor.Spec, error) {
 		MaxRestarts: int(p.GetMaxRestarts()), Placement: p.GetPlacement(), Constraints: maps.Clone(p.GetConstraints()),
 		Near: p.GetNear(), Apart: slices.Clone(p.GetApart()), Handoff: sdk.Handoff(p.GetHandoff()), Bundle: p.GetBundle(), Seed: p.GetSeed(),
 	}
+	if n := len(p.GetVersions()); n > 0 {
+		s.Versions = []supervisor.Version{{Bundle: p.GetBundle(), Note: p.GetVersions()[n-1].GetNote()}}
+	}
 	if l := p.GetLimits(); l != nil {
 		if l.GetProcesses() > math.MaxInt32 || l.GetOpenFiles() > math.MaxInt32 {
 			return s, badRequest(tried, "a limit is above %d", math.MaxInt32)

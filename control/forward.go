@@ -280,6 +280,12 @@ func triedOf(method string, req proto.Message) string {
 		return "read the supervision tree of " + r.GetNode()
 	case *controlpb.GetEnvironmentRequest:
 		return "read the environment of " + r.GetApplication() + " on " + r.GetNode()
+	case *controlpb.DescribeCodeRequest:
+		return "take code from " + r.GetNode()
+	case *controlpb.ReadModulesRequest:
+		return "read modules of " + r.GetNode()
+	case *controlpb.ReadStatesRequest:
+		return "read states of " + r.GetNode()
 	case *controlpb.EvaluateRequest:
 		return "evaluate on " + r.GetNode()
 	case *controlpb.RegisterRequest:

@@ -26,6 +26,9 @@ type Questions interface {
 	Apps(context.Context, target.AppsQuery, target.Answers[[]target.App])
 	Env(context.Context, target.EnvQuery) (target.Env, error)
 	Tree(context.Context, target.TreeQuery) (*target.TreeNode, error)
+	Code(context.Context, target.CodeQuery) (target.Code, error)
+	ObjectCode(context.Context, target.ModulesQuery) ([]target.ObjectCode, error)
+	States(context.Context, target.StatesQuery) ([]byte, error)
 	Logs(context.Context, target.LogQuery, target.LogSink) error // returns when ctx ends, or a question for what is kept is answered
 	Diagnose(context.Context, target.DiagnoseQuery, target.Answers[target.Diagnosis])
 	Snapshot(context.Context, target.SnapshotQuery, target.Answers[target.Snapshot])

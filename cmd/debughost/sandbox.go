@@ -31,6 +31,7 @@ type sandboxJSON struct {
 	Member    string            `json:"member"` // empty while it is pending
 	State     string            `json:"state"`  // of the child
 	Reason    string            `json:"reason"`
+	Version   string            `json:"version"`   // id of its bundle; empty: it has none
 	Memory    uint64            `json:"memory"`    // bytes; 0: not known
 	Uptime    float64           `json:"uptime"`    // seconds of the run that goes on
 	Isolation map[string]string `json:"isolation"` // by what it is held, and shut in
@@ -40,7 +41,7 @@ func (a *app) sandboxRow(res *controlpb.GetChildResponse) sandboxJSON {
 	c := res.GetChild()
 	row := sandboxJSON{
 		Name: c.GetId(), Node: c.GetNode(), Member: c.GetMember(), State: c.GetState(), Reason: c.GetReason(),
-		Memory: c.GetMemory(), Isolation: map[string]string{},
+		Version: c.GetBundle(), Memory: c.GetMemory(), Isolation: map[string]string{},
 	}
 	if c.GetStarted() != nil && c.GetState() == "running" {
 		row.Uptime = max(0, a.now().Sub(c.GetStarted().AsTime()).Seconds())
@@ -61,13 +62,17 @@ node. Its name does where a command wants a NODE.`,
   debughost ps shop
   debughost sandbox exec shop 'Shop.Cart.count()'
   debughost sandbox logs -f shop
-  debughost sandbox destroy shop`,
+  debughost sandbox reload shop                 # what was changed in ./shop
+  debughost sandbox destroy shop
+  debughost sandbox from shop@db1 --name bug7   # what a live node runs`,
 		Annotations: map[string]string{noCSV: "yes"},
 		Args:        subcommandOnly,
 		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.createSandboxCommand(), a.listSandboxesCommand(), a.showSandboxCommand(), a.sandboxLogsCommand(),
-		a.sandboxExecCommand(), a.sandboxShellCommand(), a.stopSandboxCommand(), a.destroySandboxCommand(), a.sandboxTemplatesCommand())
+		a.sandboxExecCommand(), a.sandboxShellCommand(), a.stopSandboxCommand(), a.destroySandboxCommand(), a.sandboxTemplatesCommand(),
+		a.sandboxFromCommand(), a.reloadSandboxCommand(), a.sandboxVersionsCommand(), a.sandboxDiffCommand(), a.rollbackSandboxCommand(),
+		a.snapshotSandboxCommand(), a.restoreSandboxCommand(), a.moveSandboxCommand(), a.injectCommand(), a.replayCommand())
 	return cmd
 }
 
@@ -162,9 +167,9 @@ func (a *app) listSandboxes(ctx context.Context, c *control.Client, req *control
 	asking.Wait()
 	l := listing[sandboxJSON]{
 		plural: "sandboxes", note: "there are no sandboxes; `debughost sandbox create` makes one",
-		header: []string{"name", "node", "member", "state", "memory", "uptime", "reason"},
+		header: []string{"name", "node", "member", "state", "version", "memory", "uptime", "reason"},
 		csv: func(s sandboxJSON) []string {
-			return []string{s.Name, s.Node, s.Member, s.State, decimal(s.Memory), fmt.Sprintf("%.0f", s.Uptime), s.Reason}
+			return []string{s.Name, s.Node, s.Member, s.State, s.Version, decimal(s.Memory), fmt.Sprintf("%.0f", s.Uptime), s.Reason}
 		},
 		grid: []column{
 			{name: "name", least: 12}, {name: "node", least: 12}, {name: "member", least: 8}, {name: "state"},
@@ -233,6 +238,7 @@ func (a *app) showSandbox(ctx context.Context, c *control.Client, name string) e
 	w.fact("member", s.Member)
 	w.fact("state", s.State)
 	w.fact("reason", s.Reason)
+	w.fact("version", shortVersion(s.Version))
 	w.fact("memory", memoryText(s))
 	w.fact("uptime", uptimeText(s))
 	w.fact("limits", limitsText(res.GetSpec().GetLimits(), nil))

@@ -92,7 +92,7 @@ func TestSandboxCreate(t *testing.T) {
 	assert.Equal(t, "remove bad", m.last())
 
 	for args, want := range map[string]string{
-		"create x --from ./nowhere":          "no such file or directory, and no such template: there are empty, mix",
+		"create x --from ./nowhere":          "no such file or directory, and no such template: there are clone, empty, mix",
 		"create x --from empty --set nope=1": `there is no parameter "nope"; it has app`,
 		"create x --from . --set a=1":        "--set is for templates",
 		"create x --memory much":             "memory",
@@ -111,15 +111,24 @@ func TestSandboxSource(t *testing.T) {
 	require.NoError(t, os.WriteFile("fix.exs", []byte("IO.puts(1)"), 0o644))
 	require.NoError(t, os.Mkdir("empty", 0o755))
 	a := newApp(nil, io.Discard, io.Discard)
-	for from, want := range map[string]map[string]any{
-		"fix.exs": {"source": filepath.Join(dir, "fix.exs")},
-		"./empty": {"source": filepath.Join(dir, "empty")},
-		"empty":   {"apps": []any{"elixir"}},
-		"mix":     {"source": dir, "env": map[string]any{"MIX_ENV": "dev"}},
+	type source struct {
+		config map[string]any
+		from   origin
+	}
+	for name, want := range map[string]source{
+		"fix.exs": {map[string]any{"source": "fix.exs"}, origin{path: filepath.Join(dir, "fix.exs")}},
+		"./empty": {map[string]any{}, origin{path: filepath.Join(dir, "empty")}},
+		"empty":   {map[string]any{"apps": []any{"elixir"}}, origin{apps: []string{}}},
+		"mix":     {map[string]any{"env": map[string]any{"MIX_ENV": "dev"}}, origin{path: dir, apps: []string{}}},
+		"clone":   {map[string]any{}, origin{node: "shop@db1", apps: []string{"shop", "cart"}}},
 	} {
-		_, config, err := (&sandboxFlags{from: from}).source(a)
+		f := &sandboxFlags{from: name}
+		if name == "clone" {
+			f.set = []string{"node=shop@db1", "apps=shop, cart"}
+		}
+		_, config, from, err := f.source(a)
 		require.NoError(t, err)
-		assert.Equal(t, want, config, from)
+		assert.Equal(t, want, source{config, from}, name)
 	}
 }
 
@@ -132,17 +141,17 @@ func TestOwnTemplates(t *testing.T) {
 	a := newApp(nil, io.Discard, io.Discard)
 	a.dataDir = dir
 	f := &sandboxFlags{from: "empty", set: []string{`x="{{x}}`}}
-	spec, config, err := f.source(a)
+	spec, config, _, err := f.source(a)
 	require.NoError(t, err)
 	assert.Equal(t, "temporary", spec.GetRestart())
 	assert.Equal(t, []any{"+P", `"{{x}}`}, config["args"])
 	f.set = nil
-	_, _, err = f.source(a)
+	_, _, _, err = f.source(a)
 	assert.ErrorContains(t, err, "x is missing (what)")
 	require.NoError(t, os.WriteFile(own, []byte("[config\n"), 0o600))
-	_, _, err = f.source(a)
+	_, _, _, err = f.source(a)
 	assert.ErrorContains(t, err, own)
 	f.from, f.set = "mix", nil
-	_, _, err = f.source(a)
+	_, _, _, err = f.source(a)
 	assert.NoError(t, err, "one that is broken does not break the others")
 }

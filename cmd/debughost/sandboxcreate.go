@@ -24,6 +24,9 @@ type sandboxFlags struct {
 	specFlags            // those that a child has too
 	from, on, start, otp string
 	set, apps, args      []string
+	state                []string
+	stateModule          string
+	secrets, network     bool
 	wait, compile        time.Duration
 }
 
@@ -35,10 +38,11 @@ func (a *app) createSandboxCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME [--from DIR|FILE|TEMPLATE]",
 		Short: "Start a node of its own with your code in it",
-		Long: `Start a node of its own with your code in it: the directory of a Mix project, an .exs
-or .erl file, or what a template says; without --from the template empty. The path has
-to be there on the member that runs it, which is any that has it unless --on says. It is
-copied and compiled there, within the limits, and the node is attached to as any other.
+		Long: `Start a node of its own with your code in it: the directory of a Mix or rebar3 project
+or of a release, an .exs or .erl file, or what a template says; without --from the
+template empty. It is packed here, without _build, .git and node_modules, sent to the
+member and compiled where the sandbox runs, within the limits; and the node is attached to
+as any other.
 
 The command returns when that is done. When it cannot be, the compiler's error is
 shown and nothing of the sandbox is left. The call is written to the audit log, with the
@@ -46,6 +50,7 @@ names of --env and without the values.`,
 		Example: `  debughost sandbox create shop --from ./shop --memory 512MB --start 'Shop.Demo.run()'
   debughost sandbox create try --from fix.exs --otp 27
   debughost sandbox create scratch --on db2
+  debughost sandbox create shop --from ./shop --state Shop.Stock    # goes along when it moves
   debughost sandbox create shop --from mix --set dir=./shop --set env=test`,
 		Args:              exactArgs("NAME"),
 		Annotations:       map[string]string{noCSV: "yes"},
@@ -54,23 +59,33 @@ names of --env and without the values.`,
 			if err := checkWait(cmd, f.wait); err != nil {
 				return err
 			}
-			spec, err := f.sandboxSpec(a, cmd, args[0])
+			spec, from, err := f.sandboxSpec(a, cmd, args[0])
 			if err != nil {
 				return err
 			}
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *control.Client) error {
-				return a.createSandbox(ctx, c, spec, f.wait)
+				return a.createSandbox(ctx, c, spec, from, f)
 			})
 		},
 	}
-	f.addSandbox(a, cmd)
-	return cmd
-}
-
-func (f *sandboxFlags) addSandbox(a *app, cmd *cobra.Command) {
+	f.addRun(a, cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.from, "from", "empty", "a directory, a file or a template: what it is made of")
 	fl.StringArrayVar(&f.set, "set", nil, "NAME=VALUE of a parameter of the template; may be repeated")
+	_ = cmd.RegisterFlagCompletionFunc("from", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		all, _ := a.templates()
+		var out []cobra.Completion
+		for _, t := range all {
+			out = append(out, cobra.CompletionWithDesc(sane(t.Name), sane(t.About)))
+		}
+		return out, cobra.ShellCompDirectiveDefault // and files
+	})
+	return cmd
+}
+
+// addRun adds what says how a sandbox is to run, whatever it is made of.
+func (f *sandboxFlags) addRun(a *app, cmd *cobra.Command) {
+	fl := cmd.Flags()
 	fl.StringVar(&f.on, "on", "", "on this member and on no other (default the one that the placement strategy chooses)")
 	fl.StringVar(&f.memory, "memory", "", "most memory, such as 512MB")
 	fl.Float64Var(&f.cpus, "cpus", 0, "most processors: 0.5 is half of one")
@@ -81,35 +96,35 @@ func (f *sandboxFlags) addSandbox(a *app, cmd *cobra.Command) {
 	fl.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for its environment and the compiler's, or NAME for the value that it has here; may be repeated")
 	fl.StringArrayVar(&f.args, "arg", nil, "argument for the emulator; may be repeated")
 	fl.StringArrayVar(&f.apps, "app", nil, "application to start, where no project says which; may be repeated")
+	fl.StringArrayVar(&f.state, "state", nil, "registered name of a process whose state goes along when the sandbox moves; may be repeated")
+	fl.StringVar(&f.stateModule, "state-module", "", "module whose snapshot/0 and restore/1 take state along")
+	fl.BoolVar(&f.network, "network", false, "the compiler may use the network")
 	fl.DurationVar(&f.compile, "compile-timeout", 0, "when the compiler is stopped (default 5m)")
 	fl.StringArrayVar(&f.labels, "label", nil, "NAME=VALUE that the member has to have; may be repeated")
 	fl.StringVar(&f.restart, "restart", "permanent", "permanent: always; transient: when it ended abnormally; temporary: never")
 	fl.DurationVar(&f.wait, "wait", usualSandboxWait, "wait so long for it to run and to be attached to")
 	complete(cmd, "restart", "permanent", "transient", "temporary")
 	_ = cmd.RegisterFlagCompletionFunc("on", forFlag(a.completeMembers))
-	_ = cmd.RegisterFlagCompletionFunc("from", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		all, _ := a.templates()
-		var out []cobra.Completion
-		for _, t := range all {
-			out = append(out, cobra.CompletionWithDesc(sane(t.Name), sane(t.About)))
-		}
-		return out, cobra.ShellCompDirectiveDefault // and files
-	})
 }
 
-// sandboxSpec is what to start.
-func (f *sandboxFlags) sandboxSpec(a *app, cmd *cobra.Command, name string) (*controlpb.ChildSpec, error) {
-	spec, config, err := f.source(a)
-	if err != nil {
-		return nil, err
+// sandboxSpec is what to start, but for its bundle, and of what that is made.
+func (f *sandboxFlags) sandboxSpec(a *app, cmd *cobra.Command, name string) (*controlpb.ChildSpec, origin, error) {
+	spec, config, from, err := f.source(a)
+	if err == nil {
+		spec, err = f.completeSpec(cmd, name, spec, config)
 	}
+	return spec, from, err
+}
+
+// completeSpec puts flags over a spec and its config.
+func (f *sandboxFlags) completeSpec(cmd *cobra.Command, name string, spec *controlpb.ChildSpec, config map[string]any) (*controlpb.ChildSpec, error) {
 	spec.Id, f.strategy = name, beamStrategy
 	spec.Strategy = beamStrategy
 	if err := f.over(cmd, spec); err != nil {
 		return nil, err
 	}
 	if spec.GetHandoff() == "" {
-		spec.Handoff = "none"
+		spec.Handoff = "snapshot"
 	}
 	spec.ShutdownTimeout = orDuration(spec.GetShutdownTimeout(), 5*time.Second)
 	if f.on != "" {
@@ -121,10 +136,15 @@ func (f *sandboxFlags) sandboxSpec(a *app, cmd *cobra.Command, name string) (*co
 	if err := f.overConfig(cmd, config, nil); err != nil {
 		return nil, err
 	}
-	given := map[string]any{"start": f.start, "otp": f.otp, "apps": f.apps, "args": f.args}
-	for flag, key := range map[string]string{"start": "start", "otp": "otp", "app": "apps", "arg": "args"} {
+	for flag, to := range map[string]struct {
+		key   string
+		value any
+	}{
+		"start": {"start", f.start}, "otp": {"otp", f.otp}, "app": {"apps", f.apps}, "arg": {"args", f.args},
+		"state": {"state", f.state}, "state-module": {"state_module", f.stateModule}, "network": {"network", f.network},
+	} {
 		if cmd.Flags().Changed(flag) {
-			config[key] = given[key]
+			config[to.key] = to.value
 		}
 	}
 	if cmd.Flags().Changed("compile-timeout") {
@@ -152,44 +172,52 @@ func orDuration(d *durationpb.Duration, usual time.Duration) *durationpb.Duratio
 }
 
 // source is what --from names: a path, or else a template.
-func (f *sandboxFlags) source(a *app) (spec *controlpb.ChildSpec, config map[string]any, err error) {
+func (f *sandboxFlags) source(a *app) (spec *controlpb.ChildSpec, config map[string]any, from origin, err error) {
 	spec, config = &controlpb.ChildSpec{}, map[string]any{}
-	from := f.from
+	fail := func(err error) (*controlpb.ChildSpec, map[string]any, origin, error) { return nil, nil, origin{}, err }
+	from.path = f.from
 	if _, err := os.Stat(f.from); err != nil || !strings.ContainsAny(f.from, "./") { // a name alone is a template, if there is one
 		t, all, err := a.template(f.from)
 		switch {
 		case err != nil:
-			return nil, nil, err
+			return fail(err)
 		case t != nil:
 			given, err := pairs(f.set)
 			if err != nil {
-				return nil, nil, usagef("create: set %v", err)
+				return fail(usagef("create: set %v", err))
 			}
 			var text []byte
 			if from, text, err = t.fill(given); err != nil {
-				return nil, nil, err
+				return fail(err)
 			}
 			if spec, config, err = parseSpec("template "+t.Name, text); err != nil {
-				return nil, nil, err
+				return fail(err)
 			}
 		default:
-			if _, err := os.Stat(f.from); err != nil && !filepath.IsAbs(f.from) { // an absolute one may be another member's
-				return nil, nil, usagef("create: from %q: there is no such file or directory, and no such template: there are %s", f.from, strings.Join(all, ", "))
+			if _, err := os.Stat(f.from); err != nil {
+				return fail(usagef("create: from %q: there is no such file or directory, and no such template: there are %s", f.from, strings.Join(all, ", ")))
 			}
 			if len(f.set) > 0 {
-				return nil, nil, usagef("create: --set is for templates, and %s is a path", f.from)
+				return fail(usagef("create: --set is for templates, and %s is a path", f.from))
 			}
 		}
 	} else if len(f.set) > 0 {
-		return nil, nil, usagef("create: --set is for templates, and %s is a path", f.from)
+		return fail(usagef("create: --set is for templates, and %s is a path", f.from))
 	}
-	if from == "" {
-		return spec, config, nil
+	if from.path == "" {
+		return spec, config, from, nil
 	}
-	if config["source"], err = filepath.Abs(from); err != nil {
-		return nil, nil, fmt.Errorf("create: from %s: %w", from, err)
+	if from.path, err = filepath.Abs(from.path); err != nil {
+		return fail(fmt.Errorf("create: from: %w", err))
 	}
-	return spec, config, nil
+	info, err := os.Stat(from.path)
+	if err != nil {
+		return fail(fmt.Errorf("create: from: %w", err))
+	}
+	if !info.IsDir() {
+		config["source"] = filepath.Base(from.path)
+	}
+	return spec, config, from, nil
 }
 
 // template finds a template, nil for none, and the names of all.
@@ -207,7 +235,36 @@ func (a *app) template(name string) (*sandboxTemplate, []string, error) {
 
 // createSandbox starts a sandbox and shows it when it is attached to. Of one that does
 // not come to that, nothing is left.
-func (a *app) createSandbox(ctx context.Context, c *control.Client, spec *controlpb.ChildSpec, wait time.Duration) error {
+func (a *app) createSandbox(ctx context.Context, c *control.Client, spec *controlpb.ChildSpec, from origin, f *sandboxFlags) error {
+	if err := a.nameIsFree(ctx, c, spec.GetId()); err != nil {
+		return err
+	}
+	if err := a.bundled(ctx, c, from, takeOptions{states: f.state, secrets: f.secrets}, spec); err != nil {
+		return err
+	}
+	return a.startSandbox(ctx, c, spec, f.wait)
+}
+
+// nameIsFree looks before much is sent: who has the name in the end, the member says.
+func (a *app) nameIsFree(ctx context.Context, c *control.Client, name string) error {
+	ctx, cancel := a.within(ctx, answerTime)
+	defer cancel()
+	res, err := c.Children.GetChild(ctx, &controlpb.GetChildRequest{Id: name})
+	var fail *control.Error
+	switch {
+	case errors.As(err, &fail) && fail.Code == control.UnknownChild:
+		return nil
+	case err != nil:
+		return err
+	}
+	return &control.Error{
+		Code: control.Conflict, Cause: fmt.Sprintf("create sandbox %s: there is a child of that name: it is %s", name, res.GetChild().GetState()),
+		Hint: "choose another name, or `debughost sandbox destroy` removes it",
+	}
+}
+
+// startSandbox starts what has its bundle.
+func (a *app) startSandbox(ctx context.Context, c *control.Client, spec *controlpb.ChildSpec, wait time.Duration) error {
 	starting, cancel := a.within(ctx, answerTime)
 	res, err := c.Children.StartChild(starting, &controlpb.StartChildRequest{Spec: spec})
 	late := starting.Err() != nil

@@ -26,7 +26,9 @@ var shipped embed.FS
 type sandboxTemplate struct {
 	Name       string                       `toml:"-"`
 	About      string                       `toml:"about"`
-	From       string                       `toml:"from"` // the source; empty: none
+	From       string                       `toml:"from"`         // the source; empty: none
+	Target     string                       `toml:"target"`       // the node that the code is taken from; empty: none
+	Apps       string                       `toml:"applications"` // of that, with commas between; none means its own
 	Parameters map[string]templateParameter `toml:"parameters"`
 	Spec       map[string]any               `toml:"-"` // the other keys: those of a child's spec file
 	Shipped    bool                         `toml:"-"`
@@ -88,20 +90,20 @@ func readTemplate(dir fs.FS, file string) (t sandboxTemplate, err error) {
 	if err = toml.Unmarshal(data, &t); err == nil {
 		err = toml.Unmarshal(data, &t.Spec)
 	}
-	for _, key := range []string{"about", "from", "parameters"} {
+	for _, key := range []string{"about", "from", "target", "applications", "parameters"} {
 		delete(t.Spec, key)
 	}
 	return t, err
 }
 
-// fill returns the template with its parameters put in: the source, and the spec
-// file.
-func (t *sandboxTemplate) fill(given map[string]string) (from string, spec []byte, err error) {
+// fill returns the template with its parameters put in: where the code comes from, and
+// the spec file.
+func (t *sandboxTemplate) fill(given map[string]string) (from origin, spec []byte, err error) {
 	var pairs []string
 	for _, name := range slices.Sorted(maps.Keys(t.Parameters)) {
 		value, ok := given[name]
 		if !ok && t.Parameters[name].Default == nil {
-			return "", nil, usagef("template %s: %s is missing (%s): --set %[2]s=VALUE gives it", t.Name, name, t.Parameters[name].About)
+			return from, nil, usagef("template %s: %s is missing (%s): --set %[2]s=VALUE gives it", t.Name, name, t.Parameters[name].About)
 		}
 		if !ok {
 			value = *t.Parameters[name].Default
@@ -110,15 +112,17 @@ func (t *sandboxTemplate) fill(given map[string]string) (from string, spec []byt
 	}
 	for name := range given {
 		if _, ok := t.Parameters[name]; !ok {
-			return "", nil, usagef("template %s: there is no parameter %q; it has %s", t.Name, name, orElse(strings.Join(slices.Sorted(maps.Keys(t.Parameters)), ", "), "none"))
+			return from, nil, usagef("template %s: there is no parameter %q; it has %s", t.Name, name, orElse(strings.Join(slices.Sorted(maps.Keys(t.Parameters)), ", "), "none"))
 		}
 	}
 	put := strings.NewReplacer(pairs...)
 	var out bytes.Buffer
 	if err := toml.NewEncoder(&out).Encode(replaceTexts(t.Spec, put)); err != nil {
-		return "", nil, fmt.Errorf("fill template %s: %w", t.Name, err)
+		return from, nil, fmt.Errorf("fill template %s: %w", t.Name, err)
 	}
-	return put.Replace(t.From), out.Bytes(), nil
+	from = origin{path: put.Replace(t.From), node: put.Replace(t.Target)}
+	from.apps = strings.FieldsFunc(put.Replace(t.Apps), func(r rune) bool { return r == ',' || r == ' ' })
+	return from, out.Bytes(), nil
 }
 
 // replaceTexts is a value with all texts in it replaced.
@@ -162,7 +166,8 @@ func (a *app) sandboxTemplatesCommand() *cobra.Command {
 		Short: "Show the templates that sandboxes can be made from",
 		Long: `Show the templates that come along, and your own: TOML files in the directory
 templates of the data directory, each with the keys of a child's spec file and with
-about, from (the source) and parameters, whose {{NAME}} in texts --set replaces.`,
+about, from (the source) or target and applications (the live node that the code is taken
+from), and parameters, whose {{NAME}} in texts --set replaces.`,
 		Example: `  debughost sandbox templates
   debughost sandbox create scratch --from empty --set app=inets`,
 		Args: exactArgs(),

@@ -49,7 +49,7 @@ type ChildSpec struct {
 	// The blob with a snapshot that it begins with whenever it begins afresh; empty: none.
 	Seed string `protobuf:"bytes,15,opt,name=seed,proto3" json:"seed,omitempty"`
 	// What bundle has been, newest last, which is what it is; at most 20. It is kept by
-	// debughost, and does not count in a request.
+	// debughost: of a request only the last one's note counts, as that of bundle.
 	Versions      []*ChildVersion `protobuf:"bytes,16,rep,name=versions,proto3" json:"versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

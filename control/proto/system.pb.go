@@ -25,6 +25,495 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type DescribeCodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // in full, or the part before @
+	// With those that they need; none means all that neither OTP nor Elixir bring along.
+	Applications  []string             `protobuf:"bytes,2,rep,name=applications,proto3" json:"applications,omitempty"`
+	Secrets       bool                 `protobuf:"varint,3,opt,name=secrets,proto3" json:"secrets,omitempty"` // also what may be secret in the environment
+	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`  // default 5 s
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeCodeRequest) Reset() {
+	*x = DescribeCodeRequest{}
+	mi := &file_control_proto_system_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeCodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeCodeRequest) ProtoMessage() {}
+
+func (x *DescribeCodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_system_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeCodeRequest.ProtoReflect.Descriptor instead.
+func (*DescribeCodeRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_system_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *DescribeCodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DescribeCodeRequest) GetApplications() []string {
+	if x != nil {
+		return x.Applications
+	}
+	return nil
+}
+
+func (x *DescribeCodeRequest) GetSecrets() bool {
+	if x != nil {
+		return x.Secrets
+	}
+	return false
+}
+
+func (x *DescribeCodeRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+type DescribeCodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Applications  []*CodeApplication     `protobuf:"bytes,2,rep,name=applications,proto3" json:"applications,omitempty"`                        // by name
+	Start         []byte                 `protobuf:"bytes,3,opt,name=start,proto3" json:"start,omitempty"`                                      // those that run: a list of atoms, as file:consult reads it
+	SysConfig     []byte                 `protobuf:"bytes,4,opt,name=sys_config,json=sysConfig,proto3" json:"sys_config,omitempty"`             // their environment, as a config file
+	NoEnvironment string                 `protobuf:"bytes,5,opt,name=no_environment,json=noEnvironment,proto3" json:"no_environment,omitempty"` // why none is in sys_config; empty: it is there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeCodeResponse) Reset() {
+	*x = DescribeCodeResponse{}
+	mi := &file_control_proto_system_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeCodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeCodeResponse) ProtoMessage() {}
+
+func (x *DescribeCodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_system_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeCodeResponse.ProtoReflect.Descriptor instead.
+func (*DescribeCodeResponse) Descriptor() ([]byte, []int) {
+	return file_control_proto_system_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DescribeCodeResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DescribeCodeResponse) GetApplications() []*CodeApplication {
+	if x != nil {
+		return x.Applications
+	}
+	return nil
+}
+
+func (x *DescribeCodeResponse) GetStart() []byte {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *DescribeCodeResponse) GetSysConfig() []byte {
+	if x != nil {
+		return x.SysConfig
+	}
+	return nil
+}
+
+func (x *DescribeCodeResponse) GetNoEnvironment() string {
+	if x != nil {
+		return x.NoEnvironment
+	}
+	return ""
+}
+
+type CodeApplication struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Modules       []string               `protobuf:"bytes,3,rep,name=modules,proto3" json:"modules,omitempty"` // by name
+	AppFile       []byte                 `protobuf:"bytes,4,opt,name=app_file,json=appFile,proto3" json:"app_file,omitempty"`
+	Secrets       []string               `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty"`       // keys that sys_config is without: they may be secret
+	Unwritable    []string               `protobuf:"bytes,6,rep,name=unwritable,proto3" json:"unwritable,omitempty"` // and those that no file can have
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeApplication) Reset() {
+	*x = CodeApplication{}
+	mi := &file_control_proto_system_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeApplication) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeApplication) ProtoMessage() {}
+
+func (x *CodeApplication) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_system_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeApplication.ProtoReflect.Descriptor instead.
+func (*CodeApplication) Descriptor() ([]byte, []int) {
+	return file_control_proto_system_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CodeApplication) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CodeApplication) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *CodeApplication) GetModules() []string {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+func (x *CodeApplication) GetAppFile() []byte {
+	if x != nil {
+		return x.AppFile
+	}
+	return nil
+}
+
+func (x *CodeApplication) GetSecrets() []string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *CodeApplication) GetUnwritable() []string {
+	if x != nil {
+		return x.Unwritable
+	}
+	return nil
+}
+
+type ReadModulesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Modules       []string               `protobuf:"bytes,2,rep,name=modules,proto3" json:"modules,omitempty"` // at most 20,000
+	Timeout       *durationpb.Duration   `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"` // default 5 s
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadModulesRequest) Reset() {
+	*x = ReadModulesRequest{}
+	mi := &file_control_proto_system_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadModulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadModulesRequest) ProtoMessage() {}
+
+func (x *ReadModulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_system_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadModulesRequest.ProtoReflect.Descriptor instead.
+func (*ReadModulesRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_system_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReadModulesRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReadModulesRequest) GetModules() []string {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+func (x *ReadModulesRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+type ReadModulesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Modules       []*ObjectCode          `protobuf:"bytes,1,rep,name=modules,proto3" json:"modules,omitempty"` // the first of those that were asked for, one at least
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadModulesResponse) Reset() {
+	*x = ReadModulesResponse{}
+	mi := &file_control_proto_system_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadModulesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadModulesResponse) ProtoMessage() {}
+
+func (x *ReadModulesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_system_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadModulesResponse.ProtoReflect.Descriptor instead.
+func (*ReadModulesResponse) Descriptor() ([]byte, []int) {
+	return file_control_proto_system_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReadModulesResponse) GetModules() []*ObjectCode {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+type ObjectCode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Module        string                 `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	Code          []byte                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"` // the .beam file
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectCode) Reset() {
+	*x = ObjectCode{}
+	mi := &file_control_proto_system_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectCode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectCode) ProtoMessage() {}
+
+func (x *ObjectCode) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_system_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectCode.ProtoReflect.Descriptor instead.
+func (*ObjectCode) Descriptor() ([]byte, []int) {
+	return file_control_proto_system_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ObjectCode) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+func (x *ObjectCode) GetCode() []byte {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
+type ReadStatesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Processes     []string               `protobuf:"bytes,2,rep,name=processes,proto3" json:"processes,omitempty"` // registered names, or pids of such processes; at most 100
+	Timeout       *durationpb.Duration   `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`     // default 5 s
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadStatesRequest) Reset() {
+	*x = ReadStatesRequest{}
+	mi := &file_control_proto_system_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadStatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadStatesRequest) ProtoMessage() {}
+
+func (x *ReadStatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_system_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadStatesRequest.ProtoReflect.Descriptor instead.
+func (*ReadStatesRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_system_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ReadStatesRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReadStatesRequest) GetProcesses() []string {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+func (x *ReadStatesRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+type ReadStatesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	States        []byte                 `protobuf:"bytes,1,opt,name=states,proto3" json:"states,omitempty"` // [{Name :: binary(), State}] in the external term format; at most 4 MB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadStatesResponse) Reset() {
+	*x = ReadStatesResponse{}
+	mi := &file_control_proto_system_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadStatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadStatesResponse) ProtoMessage() {}
+
+func (x *ReadStatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_system_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadStatesResponse.ProtoReflect.Descriptor instead.
+func (*ReadStatesResponse) Descriptor() ([]byte, []int) {
+	return file_control_proto_system_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ReadStatesResponse) GetStates() []byte {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
 type GetSystemsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []string               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`     // in full, or the part before @; none means all
@@ -36,7 +525,7 @@ type GetSystemsRequest struct {
 
 func (x *GetSystemsRequest) Reset() {
 	*x = GetSystemsRequest{}
-	mi := &file_control_proto_system_proto_msgTypes[0]
+	mi := &file_control_proto_system_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +537,7 @@ func (x *GetSystemsRequest) String() string {
 func (*GetSystemsRequest) ProtoMessage() {}
 
 func (x *GetSystemsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[0]
+	mi := &file_control_proto_system_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +550,7 @@ func (x *GetSystemsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSystemsRequest.ProtoReflect.Descriptor instead.
 func (*GetSystemsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{0}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetSystemsRequest) GetNodes() []string {
@@ -95,7 +584,7 @@ type GetSystemsResponse struct {
 
 func (x *GetSystemsResponse) Reset() {
 	*x = GetSystemsResponse{}
-	mi := &file_control_proto_system_proto_msgTypes[1]
+	mi := &file_control_proto_system_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -107,7 +596,7 @@ func (x *GetSystemsResponse) String() string {
 func (*GetSystemsResponse) ProtoMessage() {}
 
 func (x *GetSystemsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[1]
+	mi := &file_control_proto_system_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -120,7 +609,7 @@ func (x *GetSystemsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSystemsResponse.ProtoReflect.Descriptor instead.
 func (*GetSystemsResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{1}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetSystemsResponse) GetSystems() []*System {
@@ -168,7 +657,7 @@ type System struct {
 
 func (x *System) Reset() {
 	*x = System{}
-	mi := &file_control_proto_system_proto_msgTypes[2]
+	mi := &file_control_proto_system_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -180,7 +669,7 @@ func (x *System) String() string {
 func (*System) ProtoMessage() {}
 
 func (x *System) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[2]
+	mi := &file_control_proto_system_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -193,7 +682,7 @@ func (x *System) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use System.ProtoReflect.Descriptor instead.
 func (*System) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{2}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *System) GetNode() string {
@@ -360,7 +849,7 @@ type Amount struct {
 
 func (x *Amount) Reset() {
 	*x = Amount{}
-	mi := &file_control_proto_system_proto_msgTypes[3]
+	mi := &file_control_proto_system_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +861,7 @@ func (x *Amount) String() string {
 func (*Amount) ProtoMessage() {}
 
 func (x *Amount) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[3]
+	mi := &file_control_proto_system_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +874,7 @@ func (x *Amount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amount.ProtoReflect.Descriptor instead.
 func (*Amount) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{3}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Amount) GetName() string {
@@ -415,7 +904,7 @@ type Allocator struct {
 
 func (x *Allocator) Reset() {
 	*x = Allocator{}
-	mi := &file_control_proto_system_proto_msgTypes[4]
+	mi := &file_control_proto_system_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +916,7 @@ func (x *Allocator) String() string {
 func (*Allocator) ProtoMessage() {}
 
 func (x *Allocator) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[4]
+	mi := &file_control_proto_system_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +929,7 @@ func (x *Allocator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Allocator.ProtoReflect.Descriptor instead.
 func (*Allocator) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{4}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Allocator) GetName() string {
@@ -476,7 +965,7 @@ type TableLimit struct {
 
 func (x *TableLimit) Reset() {
 	*x = TableLimit{}
-	mi := &file_control_proto_system_proto_msgTypes[5]
+	mi := &file_control_proto_system_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +977,7 @@ func (x *TableLimit) String() string {
 func (*TableLimit) ProtoMessage() {}
 
 func (x *TableLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[5]
+	mi := &file_control_proto_system_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +990,7 @@ func (x *TableLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableLimit.ProtoReflect.Descriptor instead.
 func (*TableLimit) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{5}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TableLimit) GetName() string {
@@ -539,7 +1028,7 @@ type ConnectedNode struct {
 
 func (x *ConnectedNode) Reset() {
 	*x = ConnectedNode{}
-	mi := &file_control_proto_system_proto_msgTypes[6]
+	mi := &file_control_proto_system_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +1040,7 @@ func (x *ConnectedNode) String() string {
 func (*ConnectedNode) ProtoMessage() {}
 
 func (x *ConnectedNode) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[6]
+	mi := &file_control_proto_system_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +1053,7 @@ func (x *ConnectedNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectedNode.ProtoReflect.Descriptor instead.
 func (*ConnectedNode) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConnectedNode) GetName() string {
@@ -623,7 +1112,7 @@ type Activity struct {
 
 func (x *Activity) Reset() {
 	*x = Activity{}
-	mi := &file_control_proto_system_proto_msgTypes[7]
+	mi := &file_control_proto_system_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +1124,7 @@ func (x *Activity) String() string {
 func (*Activity) ProtoMessage() {}
 
 func (x *Activity) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[7]
+	mi := &file_control_proto_system_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +1137,7 @@ func (x *Activity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Activity.ProtoReflect.Descriptor instead.
 func (*Activity) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Activity) GetWindow() *durationpb.Duration {
@@ -704,7 +1193,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_control_proto_system_proto_msgTypes[8]
+	mi := &file_control_proto_system_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +1205,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[8]
+	mi := &file_control_proto_system_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +1218,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Rate) GetName() string {
@@ -756,7 +1245,7 @@ type ListApplicationsRequest struct {
 
 func (x *ListApplicationsRequest) Reset() {
 	*x = ListApplicationsRequest{}
-	mi := &file_control_proto_system_proto_msgTypes[9]
+	mi := &file_control_proto_system_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +1257,7 @@ func (x *ListApplicationsRequest) String() string {
 func (*ListApplicationsRequest) ProtoMessage() {}
 
 func (x *ListApplicationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[9]
+	mi := &file_control_proto_system_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +1270,7 @@ func (x *ListApplicationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApplicationsRequest.ProtoReflect.Descriptor instead.
 func (*ListApplicationsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListApplicationsRequest) GetNodes() []string {
@@ -808,7 +1297,7 @@ type ListApplicationsResponse struct {
 
 func (x *ListApplicationsResponse) Reset() {
 	*x = ListApplicationsResponse{}
-	mi := &file_control_proto_system_proto_msgTypes[10]
+	mi := &file_control_proto_system_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +1309,7 @@ func (x *ListApplicationsResponse) String() string {
 func (*ListApplicationsResponse) ProtoMessage() {}
 
 func (x *ListApplicationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[10]
+	mi := &file_control_proto_system_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +1322,7 @@ func (x *ListApplicationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApplicationsResponse.ProtoReflect.Descriptor instead.
 func (*ListApplicationsResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListApplicationsResponse) GetApplications() []*Application {
@@ -866,7 +1355,7 @@ type Application struct {
 
 func (x *Application) Reset() {
 	*x = Application{}
-	mi := &file_control_proto_system_proto_msgTypes[11]
+	mi := &file_control_proto_system_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +1367,7 @@ func (x *Application) String() string {
 func (*Application) ProtoMessage() {}
 
 func (x *Application) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[11]
+	mi := &file_control_proto_system_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +1380,7 @@ func (x *Application) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Application.ProtoReflect.Descriptor instead.
 func (*Application) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Application) GetNode() string {
@@ -963,7 +1452,7 @@ type GetEnvironmentRequest struct {
 
 func (x *GetEnvironmentRequest) Reset() {
 	*x = GetEnvironmentRequest{}
-	mi := &file_control_proto_system_proto_msgTypes[12]
+	mi := &file_control_proto_system_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1464,7 @@ func (x *GetEnvironmentRequest) String() string {
 func (*GetEnvironmentRequest) ProtoMessage() {}
 
 func (x *GetEnvironmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[12]
+	mi := &file_control_proto_system_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1477,7 @@ func (x *GetEnvironmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEnvironmentRequest.ProtoReflect.Descriptor instead.
 func (*GetEnvironmentRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetEnvironmentRequest) GetNode() string {
@@ -1038,7 +1527,7 @@ type GetEnvironmentResponse struct {
 
 func (x *GetEnvironmentResponse) Reset() {
 	*x = GetEnvironmentResponse{}
-	mi := &file_control_proto_system_proto_msgTypes[13]
+	mi := &file_control_proto_system_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1539,7 @@ func (x *GetEnvironmentResponse) String() string {
 func (*GetEnvironmentResponse) ProtoMessage() {}
 
 func (x *GetEnvironmentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[13]
+	mi := &file_control_proto_system_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1552,7 @@ func (x *GetEnvironmentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEnvironmentResponse.ProtoReflect.Descriptor instead.
 func (*GetEnvironmentResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetEnvironmentResponse) GetNode() string {
@@ -1108,7 +1597,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_control_proto_system_proto_msgTypes[14]
+	mi := &file_control_proto_system_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1609,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[14]
+	mi := &file_control_proto_system_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1622,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetTreeRequest) GetNode() string {
@@ -1187,7 +1676,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_control_proto_system_proto_msgTypes[15]
+	mi := &file_control_proto_system_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1688,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[15]
+	mi := &file_control_proto_system_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1701,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetTreeResponse) GetTree() *TreeNode {
@@ -1254,7 +1743,7 @@ type TreeNode struct {
 
 func (x *TreeNode) Reset() {
 	*x = TreeNode{}
-	mi := &file_control_proto_system_proto_msgTypes[16]
+	mi := &file_control_proto_system_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1755,7 @@ func (x *TreeNode) String() string {
 func (*TreeNode) ProtoMessage() {}
 
 func (x *TreeNode) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_system_proto_msgTypes[16]
+	mi := &file_control_proto_system_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1768,7 @@ func (x *TreeNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeNode.ProtoReflect.Descriptor instead.
 func (*TreeNode) Descriptor() ([]byte, []int) {
-	return file_control_proto_system_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_system_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TreeNode) GetName() string {
@@ -1447,7 +1936,44 @@ var File_control_proto_system_proto protoreflect.FileDescriptor
 
 const file_control_proto_system_proto_rawDesc = "" +
 	"\n" +
-	"\x1acontrol/proto/system.proto\x12\x14debughost.control.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bcontrol/proto/control.proto\x1a\x1bcontrol/proto/options.proto\"\x91\x01\n" +
+	"\x1acontrol/proto/system.proto\x12\x14debughost.control.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bcontrol/proto/control.proto\x1a\x1bcontrol/proto/options.proto\"\x9c\x01\n" +
+	"\x13DescribeCodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\"\n" +
+	"\fapplications\x18\x02 \x03(\tR\fapplications\x12\x18\n" +
+	"\asecrets\x18\x03 \x01(\bR\asecrets\x123\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\xd7\x01\n" +
+	"\x14DescribeCodeResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12I\n" +
+	"\fapplications\x18\x02 \x03(\v2%.debughost.control.v1.CodeApplicationR\fapplications\x12\x14\n" +
+	"\x05start\x18\x03 \x01(\fR\x05start\x12#\n" +
+	"\n" +
+	"sys_config\x18\x04 \x01(\fB\x04\xd0\xcc%\x01R\tsysConfig\x12%\n" +
+	"\x0eno_environment\x18\x05 \x01(\tR\rnoEnvironment\"\xae\x01\n" +
+	"\x0fCodeApplication\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
+	"\amodules\x18\x03 \x03(\tR\amodules\x12\x19\n" +
+	"\bapp_file\x18\x04 \x01(\fR\aappFile\x12\x18\n" +
+	"\asecrets\x18\x05 \x03(\tR\asecrets\x12\x1e\n" +
+	"\n" +
+	"unwritable\x18\x06 \x03(\tR\n" +
+	"unwritable\"w\n" +
+	"\x12ReadModulesRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\amodules\x18\x02 \x03(\tR\amodules\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"Q\n" +
+	"\x13ReadModulesResponse\x12:\n" +
+	"\amodules\x18\x01 \x03(\v2 .debughost.control.v1.ObjectCodeR\amodules\"8\n" +
+	"\n" +
+	"ObjectCode\x12\x16\n" +
+	"\x06module\x18\x01 \x01(\tR\x06module\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\fR\x04code\"z\n" +
+	"\x11ReadStatesRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
+	"\tprocesses\x18\x02 \x03(\tR\tprocesses\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"2\n" +
+	"\x12ReadStatesResponse\x12\x1c\n" +
+	"\x06states\x18\x01 \x01(\fB\x04\xd0\xcc%\x01R\x06states\"\x91\x01\n" +
 	"\x11GetSystemsRequest\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x121\n" +
 	"\x06window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06window\x123\n" +
@@ -1579,13 +2105,17 @@ const file_control_proto_system_proto_rawDesc = "" +
 	"\x05total\x18\x14 \x01(\x04R\x05total\x12\x10\n" +
 	"\x03cut\x18\x15 \x01(\x04R\x03cut\x12\x18\n" +
 	"\aproblem\x18\x16 \x01(\tR\aproblem\x12:\n" +
-	"\bchildren\x18\x17 \x03(\v2\x1e.debughost.control.v1.TreeNodeR\bchildren2\xd3\x04\n" +
+	"\bchildren\x18\x17 \x03(\v2\x1e.debughost.control.v1.TreeNodeR\bchildren2\x8b\b\n" +
 	"\aSystems\x12|\n" +
 	"\n" +
 	"GetSystems\x12'.debughost.control.v1.GetSystemsRequest\x1a(.debughost.control.v1.GetSystemsResponse\"\x1b\xca\xcc%\x04\b\x01 \x01\x82\xd3\xe4\x93\x02\r\x12\v/v1/systems\x12\x93\x01\n" +
 	"\x10ListApplications\x12-.debughost.control.v1.ListApplicationsRequest\x1a..debughost.control.v1.ListApplicationsResponse\" \xca\xcc%\x04\b\x01 \x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/applications\x12\xb4\x01\n" +
 	"\x0eGetEnvironment\x12+.debughost.control.v1.GetEnvironmentRequest\x1a,.debughost.control.v1.GetEnvironmentResponse\"G\xca\xcc%\x04\b\x01\x18\x01\x82\xd3\xe4\x93\x029\x127/v1/nodes/{node}/applications/{application}/environment\x12}\n" +
-	"\aGetTree\x12$.debughost.control.v1.GetTreeRequest\x1a%.debughost.control.v1.GetTreeResponse\"%\xca\xcc%\x04\b\x01\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/nodes/{node}/treeB8Z6github.com/debughost/debughost/control/proto;controlpbb\x06proto3"
+	"\aGetTree\x12$.debughost.control.v1.GetTreeRequest\x1a%.debughost.control.v1.GetTreeResponse\"%\xca\xcc%\x04\b\x01\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/nodes/{node}/tree\x12\x8c\x01\n" +
+	"\fDescribeCode\x12).debughost.control.v1.DescribeCodeRequest\x1a*.debughost.control.v1.DescribeCodeResponse\"%\xca\xcc%\x04\b\x02\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/nodes/{node}/code\x12\x91\x01\n" +
+	"\vReadModules\x12(.debughost.control.v1.ReadModulesRequest\x1a).debughost.control.v1.ReadModulesResponse\"-\xca\xcc%\x04\b\x02\x18\x01\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/nodes/{node}/code:read\x12\x92\x01\n" +
+	"\n" +
+	"ReadStates\x12'.debughost.control.v1.ReadStatesRequest\x1a(.debughost.control.v1.ReadStatesResponse\"1\xca\xcc%\x06\b\x02\x10\x01\x18\x01\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/nodes/{node}/states:readB8Z6github.com/debughost/debughost/control/proto;controlpbb\x06proto3"
 
 var (
 	file_control_proto_system_proto_rawDescOnce sync.Once
@@ -1599,63 +2129,82 @@ func file_control_proto_system_proto_rawDescGZIP() []byte {
 	return file_control_proto_system_proto_rawDescData
 }
 
-var file_control_proto_system_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_control_proto_system_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_control_proto_system_proto_goTypes = []any{
-	(*GetSystemsRequest)(nil),        // 0: debughost.control.v1.GetSystemsRequest
-	(*GetSystemsResponse)(nil),       // 1: debughost.control.v1.GetSystemsResponse
-	(*System)(nil),                   // 2: debughost.control.v1.System
-	(*Amount)(nil),                   // 3: debughost.control.v1.Amount
-	(*Allocator)(nil),                // 4: debughost.control.v1.Allocator
-	(*TableLimit)(nil),               // 5: debughost.control.v1.TableLimit
-	(*ConnectedNode)(nil),            // 6: debughost.control.v1.ConnectedNode
-	(*Activity)(nil),                 // 7: debughost.control.v1.Activity
-	(*Rate)(nil),                     // 8: debughost.control.v1.Rate
-	(*ListApplicationsRequest)(nil),  // 9: debughost.control.v1.ListApplicationsRequest
-	(*ListApplicationsResponse)(nil), // 10: debughost.control.v1.ListApplicationsResponse
-	(*Application)(nil),              // 11: debughost.control.v1.Application
-	(*GetEnvironmentRequest)(nil),    // 12: debughost.control.v1.GetEnvironmentRequest
-	(*GetEnvironmentResponse)(nil),   // 13: debughost.control.v1.GetEnvironmentResponse
-	(*GetTreeRequest)(nil),           // 14: debughost.control.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),          // 15: debughost.control.v1.GetTreeResponse
-	(*TreeNode)(nil),                 // 16: debughost.control.v1.TreeNode
-	(*durationpb.Duration)(nil),      // 17: google.protobuf.Duration
-	(*NodeError)(nil),                // 18: debughost.control.v1.NodeError
-	(*Entry)(nil),                    // 19: debughost.control.v1.Entry
+	(*DescribeCodeRequest)(nil),      // 0: debughost.control.v1.DescribeCodeRequest
+	(*DescribeCodeResponse)(nil),     // 1: debughost.control.v1.DescribeCodeResponse
+	(*CodeApplication)(nil),          // 2: debughost.control.v1.CodeApplication
+	(*ReadModulesRequest)(nil),       // 3: debughost.control.v1.ReadModulesRequest
+	(*ReadModulesResponse)(nil),      // 4: debughost.control.v1.ReadModulesResponse
+	(*ObjectCode)(nil),               // 5: debughost.control.v1.ObjectCode
+	(*ReadStatesRequest)(nil),        // 6: debughost.control.v1.ReadStatesRequest
+	(*ReadStatesResponse)(nil),       // 7: debughost.control.v1.ReadStatesResponse
+	(*GetSystemsRequest)(nil),        // 8: debughost.control.v1.GetSystemsRequest
+	(*GetSystemsResponse)(nil),       // 9: debughost.control.v1.GetSystemsResponse
+	(*System)(nil),                   // 10: debughost.control.v1.System
+	(*Amount)(nil),                   // 11: debughost.control.v1.Amount
+	(*Allocator)(nil),                // 12: debughost.control.v1.Allocator
+	(*TableLimit)(nil),               // 13: debughost.control.v1.TableLimit
+	(*ConnectedNode)(nil),            // 14: debughost.control.v1.ConnectedNode
+	(*Activity)(nil),                 // 15: debughost.control.v1.Activity
+	(*Rate)(nil),                     // 16: debughost.control.v1.Rate
+	(*ListApplicationsRequest)(nil),  // 17: debughost.control.v1.ListApplicationsRequest
+	(*ListApplicationsResponse)(nil), // 18: debughost.control.v1.ListApplicationsResponse
+	(*Application)(nil),              // 19: debughost.control.v1.Application
+	(*GetEnvironmentRequest)(nil),    // 20: debughost.control.v1.GetEnvironmentRequest
+	(*GetEnvironmentResponse)(nil),   // 21: debughost.control.v1.GetEnvironmentResponse
+	(*GetTreeRequest)(nil),           // 22: debughost.control.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),          // 23: debughost.control.v1.GetTreeResponse
+	(*TreeNode)(nil),                 // 24: debughost.control.v1.TreeNode
+	(*durationpb.Duration)(nil),      // 25: google.protobuf.Duration
+	(*NodeError)(nil),                // 26: debughost.control.v1.NodeError
+	(*Entry)(nil),                    // 27: debughost.control.v1.Entry
 }
 var file_control_proto_system_proto_depIdxs = []int32{
-	17, // 0: debughost.control.v1.GetSystemsRequest.window:type_name -> google.protobuf.Duration
-	17, // 1: debughost.control.v1.GetSystemsRequest.timeout:type_name -> google.protobuf.Duration
-	2,  // 2: debughost.control.v1.GetSystemsResponse.systems:type_name -> debughost.control.v1.System
-	18, // 3: debughost.control.v1.GetSystemsResponse.errors:type_name -> debughost.control.v1.NodeError
-	17, // 4: debughost.control.v1.System.uptime:type_name -> google.protobuf.Duration
-	3,  // 5: debughost.control.v1.System.memory:type_name -> debughost.control.v1.Amount
-	4,  // 6: debughost.control.v1.System.allocators:type_name -> debughost.control.v1.Allocator
-	5,  // 7: debughost.control.v1.System.limits:type_name -> debughost.control.v1.TableLimit
-	6,  // 8: debughost.control.v1.System.nodes:type_name -> debughost.control.v1.ConnectedNode
-	7,  // 9: debughost.control.v1.System.activity:type_name -> debughost.control.v1.Activity
-	17, // 10: debughost.control.v1.Activity.window:type_name -> google.protobuf.Duration
-	8,  // 11: debughost.control.v1.Activity.rates:type_name -> debughost.control.v1.Rate
-	17, // 12: debughost.control.v1.ListApplicationsRequest.timeout:type_name -> google.protobuf.Duration
-	11, // 13: debughost.control.v1.ListApplicationsResponse.applications:type_name -> debughost.control.v1.Application
-	18, // 14: debughost.control.v1.ListApplicationsResponse.errors:type_name -> debughost.control.v1.NodeError
-	17, // 15: debughost.control.v1.GetEnvironmentRequest.timeout:type_name -> google.protobuf.Duration
-	19, // 16: debughost.control.v1.GetEnvironmentResponse.entries:type_name -> debughost.control.v1.Entry
-	17, // 17: debughost.control.v1.GetTreeRequest.timeout:type_name -> google.protobuf.Duration
-	16, // 18: debughost.control.v1.GetTreeResponse.tree:type_name -> debughost.control.v1.TreeNode
-	16, // 19: debughost.control.v1.TreeNode.children:type_name -> debughost.control.v1.TreeNode
-	0,  // 20: debughost.control.v1.Systems.GetSystems:input_type -> debughost.control.v1.GetSystemsRequest
-	9,  // 21: debughost.control.v1.Systems.ListApplications:input_type -> debughost.control.v1.ListApplicationsRequest
-	12, // 22: debughost.control.v1.Systems.GetEnvironment:input_type -> debughost.control.v1.GetEnvironmentRequest
-	14, // 23: debughost.control.v1.Systems.GetTree:input_type -> debughost.control.v1.GetTreeRequest
-	1,  // 24: debughost.control.v1.Systems.GetSystems:output_type -> debughost.control.v1.GetSystemsResponse
-	10, // 25: debughost.control.v1.Systems.ListApplications:output_type -> debughost.control.v1.ListApplicationsResponse
-	13, // 26: debughost.control.v1.Systems.GetEnvironment:output_type -> debughost.control.v1.GetEnvironmentResponse
-	15, // 27: debughost.control.v1.Systems.GetTree:output_type -> debughost.control.v1.GetTreeResponse
-	24, // [24:28] is the sub-list for method output_type
-	20, // [20:24] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	25, // 0: debughost.control.v1.DescribeCodeRequest.timeout:type_name -> google.protobuf.Duration
+	2,  // 1: debughost.control.v1.DescribeCodeResponse.applications:type_name -> debughost.control.v1.CodeApplication
+	25, // 2: debughost.control.v1.ReadModulesRequest.timeout:type_name -> google.protobuf.Duration
+	5,  // 3: debughost.control.v1.ReadModulesResponse.modules:type_name -> debughost.control.v1.ObjectCode
+	25, // 4: debughost.control.v1.ReadStatesRequest.timeout:type_name -> google.protobuf.Duration
+	25, // 5: debughost.control.v1.GetSystemsRequest.window:type_name -> google.protobuf.Duration
+	25, // 6: debughost.control.v1.GetSystemsRequest.timeout:type_name -> google.protobuf.Duration
+	10, // 7: debughost.control.v1.GetSystemsResponse.systems:type_name -> debughost.control.v1.System
+	26, // 8: debughost.control.v1.GetSystemsResponse.errors:type_name -> debughost.control.v1.NodeError
+	25, // 9: debughost.control.v1.System.uptime:type_name -> google.protobuf.Duration
+	11, // 10: debughost.control.v1.System.memory:type_name -> debughost.control.v1.Amount
+	12, // 11: debughost.control.v1.System.allocators:type_name -> debughost.control.v1.Allocator
+	13, // 12: debughost.control.v1.System.limits:type_name -> debughost.control.v1.TableLimit
+	14, // 13: debughost.control.v1.System.nodes:type_name -> debughost.control.v1.ConnectedNode
+	15, // 14: debughost.control.v1.System.activity:type_name -> debughost.control.v1.Activity
+	25, // 15: debughost.control.v1.Activity.window:type_name -> google.protobuf.Duration
+	16, // 16: debughost.control.v1.Activity.rates:type_name -> debughost.control.v1.Rate
+	25, // 17: debughost.control.v1.ListApplicationsRequest.timeout:type_name -> google.protobuf.Duration
+	19, // 18: debughost.control.v1.ListApplicationsResponse.applications:type_name -> debughost.control.v1.Application
+	26, // 19: debughost.control.v1.ListApplicationsResponse.errors:type_name -> debughost.control.v1.NodeError
+	25, // 20: debughost.control.v1.GetEnvironmentRequest.timeout:type_name -> google.protobuf.Duration
+	27, // 21: debughost.control.v1.GetEnvironmentResponse.entries:type_name -> debughost.control.v1.Entry
+	25, // 22: debughost.control.v1.GetTreeRequest.timeout:type_name -> google.protobuf.Duration
+	24, // 23: debughost.control.v1.GetTreeResponse.tree:type_name -> debughost.control.v1.TreeNode
+	24, // 24: debughost.control.v1.TreeNode.children:type_name -> debughost.control.v1.TreeNode
+	8,  // 25: debughost.control.v1.Systems.GetSystems:input_type -> debughost.control.v1.GetSystemsRequest
+	17, // 26: debughost.control.v1.Systems.ListApplications:input_type -> debughost.control.v1.ListApplicationsRequest
+	20, // 27: debughost.control.v1.Systems.GetEnvironment:input_type -> debughost.control.v1.GetEnvironmentRequest
+	22, // 28: debughost.control.v1.Systems.GetTree:input_type -> debughost.control.v1.GetTreeRequest
+	0,  // 29: debughost.control.v1.Systems.DescribeCode:input_type -> debughost.control.v1.DescribeCodeRequest
+	3,  // 30: debughost.control.v1.Systems.ReadModules:input_type -> debughost.control.v1.ReadModulesRequest
+	6,  // 31: debughost.control.v1.Systems.ReadStates:input_type -> debughost.control.v1.ReadStatesRequest
+	9,  // 32: debughost.control.v1.Systems.GetSystems:output_type -> debughost.control.v1.GetSystemsResponse
+	18, // 33: debughost.control.v1.Systems.ListApplications:output_type -> debughost.control.v1.ListApplicationsResponse
+	21, // 34: debughost.control.v1.Systems.GetEnvironment:output_type -> debughost.control.v1.GetEnvironmentResponse
+	23, // 35: debughost.control.v1.Systems.GetTree:output_type -> debughost.control.v1.GetTreeResponse
+	1,  // 36: debughost.control.v1.Systems.DescribeCode:output_type -> debughost.control.v1.DescribeCodeResponse
+	4,  // 37: debughost.control.v1.Systems.ReadModules:output_type -> debughost.control.v1.ReadModulesResponse
+	7,  // 38: debughost.control.v1.Systems.ReadStates:output_type -> debughost.control.v1.ReadStatesResponse
+	32, // [32:39] is the sub-list for method output_type
+	25, // [25:32] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_system_proto_init() }
@@ -1671,7 +2220,7 @@ func file_control_proto_system_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_system_proto_rawDesc), len(file_control_proto_system_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

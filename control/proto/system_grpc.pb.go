@@ -25,6 +25,9 @@ const (
 	Systems_ListApplications_FullMethodName = "/debughost.control.v1.Systems/ListApplications"
 	Systems_GetEnvironment_FullMethodName   = "/debughost.control.v1.Systems/GetEnvironment"
 	Systems_GetTree_FullMethodName          = "/debughost.control.v1.Systems/GetTree"
+	Systems_DescribeCode_FullMethodName     = "/debughost.control.v1.Systems/DescribeCode"
+	Systems_ReadModules_FullMethodName      = "/debughost.control.v1.Systems/ReadModules"
+	Systems_ReadStates_FullMethodName       = "/debughost.control.v1.Systems/ReadStates"
 )
 
 // SystemsClient is the client API for Systems service.
@@ -39,6 +42,14 @@ type SystemsClient interface {
 	GetEnvironment(ctx context.Context, in *GetEnvironmentRequest, opts ...grpc.CallOption) (*GetEnvironmentResponse, error)
 	// GetTree reads the supervision tree of one application, or of all.
 	GetTree(ctx context.Context, in *GetTreeRequest, opts ...grpc.CallOption) (*GetTreeResponse, error)
+	// DescribeCode tells what is to be taken of a node so that its code runs elsewhere:
+	// applications, their modules and their environment.
+	DescribeCode(ctx context.Context, in *DescribeCodeRequest, opts ...grpc.CallOption) (*DescribeCodeResponse, error)
+	// ReadModules reads the object code of modules, of the first of them where all would
+	// be too much for one answer.
+	ReadModules(ctx context.Context, in *ReadModulesRequest, opts ...grpc.CallOption) (*ReadModulesResponse, error)
+	// ReadStates reads the states of registered processes as terms.
+	ReadStates(ctx context.Context, in *ReadStatesRequest, opts ...grpc.CallOption) (*ReadStatesResponse, error)
 }
 
 type systemsClient struct {
@@ -89,6 +100,36 @@ func (c *systemsClient) GetTree(ctx context.Context, in *GetTreeRequest, opts ..
 	return out, nil
 }
 
+func (c *systemsClient) DescribeCode(ctx context.Context, in *DescribeCodeRequest, opts ...grpc.CallOption) (*DescribeCodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeCodeResponse)
+	err := c.cc.Invoke(ctx, Systems_DescribeCode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *systemsClient) ReadModules(ctx context.Context, in *ReadModulesRequest, opts ...grpc.CallOption) (*ReadModulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadModulesResponse)
+	err := c.cc.Invoke(ctx, Systems_ReadModules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *systemsClient) ReadStates(ctx context.Context, in *ReadStatesRequest, opts ...grpc.CallOption) (*ReadStatesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadStatesResponse)
+	err := c.cc.Invoke(ctx, Systems_ReadStates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SystemsServer is the server API for Systems service.
 // All implementations must embed UnimplementedSystemsServer
 // for forward compatibility.
@@ -101,6 +142,14 @@ type SystemsServer interface {
 	GetEnvironment(context.Context, *GetEnvironmentRequest) (*GetEnvironmentResponse, error)
 	// GetTree reads the supervision tree of one application, or of all.
 	GetTree(context.Context, *GetTreeRequest) (*GetTreeResponse, error)
+	// DescribeCode tells what is to be taken of a node so that its code runs elsewhere:
+	// applications, their modules and their environment.
+	DescribeCode(context.Context, *DescribeCodeRequest) (*DescribeCodeResponse, error)
+	// ReadModules reads the object code of modules, of the first of them where all would
+	// be too much for one answer.
+	ReadModules(context.Context, *ReadModulesRequest) (*ReadModulesResponse, error)
+	// ReadStates reads the states of registered processes as terms.
+	ReadStates(context.Context, *ReadStatesRequest) (*ReadStatesResponse, error)
 	mustEmbedUnimplementedSystemsServer()
 }
 
@@ -122,6 +171,15 @@ func (UnimplementedSystemsServer) GetEnvironment(context.Context, *GetEnvironmen
 }
 func (UnimplementedSystemsServer) GetTree(context.Context, *GetTreeRequest) (*GetTreeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTree not implemented")
+}
+func (UnimplementedSystemsServer) DescribeCode(context.Context, *DescribeCodeRequest) (*DescribeCodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeCode not implemented")
+}
+func (UnimplementedSystemsServer) ReadModules(context.Context, *ReadModulesRequest) (*ReadModulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadModules not implemented")
+}
+func (UnimplementedSystemsServer) ReadStates(context.Context, *ReadStatesRequest) (*ReadStatesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadStates not implemented")
 }
 func (UnimplementedSystemsServer) mustEmbedUnimplementedSystemsServer() {}
 func (UnimplementedSystemsServer) testEmbeddedByValue()                 {}
@@ -216,6 +274,60 @@ func _Systems_GetTree_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Systems_DescribeCode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeCodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemsServer).DescribeCode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Systems_DescribeCode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemsServer).DescribeCode(ctx, req.(*DescribeCodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Systems_ReadModules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadModulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemsServer).ReadModules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Systems_ReadModules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemsServer).ReadModules(ctx, req.(*ReadModulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Systems_ReadStates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadStatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemsServer).ReadStates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Systems_ReadStates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemsServer).ReadStates(ctx, req.(*ReadStatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Systems_ServiceDesc is the grpc.ServiceDesc for Systems service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -238,6 +350,18 @@ var Systems_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetTree",
 			Handler:    _Systems_GetTree_Handler,
+		},
+		{
+			MethodName: "DescribeCode",
+			Handler:    _Systems_DescribeCode_Handler,
+		},
+		{
+			MethodName: "ReadModules",
+			Handler:    _Systems_ReadModules_Handler,
+		},
+		{
+			MethodName: "ReadStates",
+			Handler:    _Systems_ReadStates_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

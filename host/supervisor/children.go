@@ -15,14 +15,19 @@ import (
 const confirmTime = 3 * time.Second
 
 // Start has a child run from now on. It is for the child's arbiter. The blobs that
-// the spec names have to be on some member, and are on this one, too, afterwards. Like Stop,
+// the spec names have to be on some member, and are on this one, too, afterwards. Of its
+// Versions only the note of the last counts: it is that of Bundle. Like Stop,
 // Restart and Move it returns when the change is on this member's disk and,
 // where another member is in sight, on the disk of one: not when it is carried
 // out. An ErrUnconfirmed says that it was made and may be lost yet.
 func (s *Supervisor) Start(ctx context.Context, spec Spec) (Child, error) {
 	spec = spec.complete()
+	note := ""
+	if n := len(spec.Versions); n > 0 {
+		note = spec.Versions[n-1].Note
+	}
 	if spec.Versions = nil; spec.Bundle != "" {
-		spec.Versions = []Version{{Bundle: spec.Bundle, At: time.Now().UTC().Round(0)}}
+		spec.Versions = []Version{{Bundle: spec.Bundle, At: time.Now().UTC().Round(0), Note: note}}
 	}
 	if err := spec.check(); err != nil {
 		return Child{}, fmt.Errorf("start %w", err)

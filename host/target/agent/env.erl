@@ -2,7 +2,7 @@
 %% secrets. They are taken out here, so that none of them leaves the node.
 -module(?AGENT).
 
--export([env/3]).
+-export([env/3, take/2]).
 
 -define(HIDDEN, '**redacted**').
 %% Strings are read up to here.
@@ -34,6 +34,39 @@ entry(App, Key, Size) ->
             [{Key, Shown}];
         undefined -> []
     end.
+
+%% take(App, Secrets) -> {ok, Text, Secret, Unwritable} | {error, unknown}
+%% The environment as one element of a config file; and the keys that are left out of
+%% it: since they may be secret or are long texts, unless Secrets, and since no file can
+%% have what is in them.
+take(Name, Secrets) ->
+    process_flag(max_heap_size, #{size => 16 * 1024 * 1024, kill => true, error_logger => false}),
+    try binary_to_existing_atom(Name, utf8) of
+        App ->
+            Kinds = [{kind(K, V, Secrets), E} || {K, V} = E <- lists:sort(application:get_all_env(App))],
+            Of = fun(Kind) -> [E || {Is, E} <- Kinds, Is =:= Kind] end,
+            Text = unicode:characters_to_binary(io_lib:format("~w", [{App, Of(kept)}])),
+            {ok, Text, [K || {K, _} <- Of(secret)], [K || {K, _} <- Of(unwritable)]}
+    catch
+        error:badarg -> {error, unknown}
+    end.
+
+kind(Key, Value, Secrets) ->
+    erlang:yield(),
+    case writable(Value) of
+        false -> unwritable;
+        true when Secrets -> kept;
+        true ->
+            case value(Key, Value, 1 bsl 50) of
+                {Value, _} -> kept;
+                _ -> secret
+            end
+    end.
+
+writable([Head | Tail]) -> writable(Head) andalso writable(Tail);
+writable(T) when is_tuple(T) -> writable(tuple_to_list(T));
+writable(M) when is_map(M) -> writable(maps:to_list(M));
+writable(T) -> is_atom(T) orelse is_number(T) orelse is_bitstring(T) orelse T =:= [].
 
 %% ------------------------------------------------------------------- secrets
 
