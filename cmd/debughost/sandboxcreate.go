@@ -236,8 +236,10 @@ func (a *app) template(name string) (*sandboxTemplate, []string, error) {
 // createSandbox starts a sandbox and shows it when it is attached to. Of one that does
 // not come to that, nothing is left.
 func (a *app) createSandbox(ctx context.Context, c *control.Client, spec *controlpb.ChildSpec, from origin, f *sandboxFlags) error {
-	if err := a.nameIsFree(ctx, c, spec.GetId()); err != nil {
-		return err
+	if from.path != "" || from.node != "" {
+		if err := a.nameIsFree(ctx, c, spec.GetId()); err != nil {
+			return err
+		}
 	}
 	if err := a.bundled(ctx, c, from, takeOptions{states: f.state, secrets: f.secrets}, spec); err != nil {
 		return err
