@@ -286,6 +286,10 @@ func (a *app) inject(ctx context.Context, c *control.Client, name string, req *f
 	if err := a.operate(ctx, c, name, "inject", req, &raw); err != nil {
 		return err
 	}
+	var all any // what is not known here, too
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return err
+	}
 	var done struct {
 		ID        uint64   `json:"id"`
 		Uncovered []string `json:"uncovered"`
@@ -294,7 +298,7 @@ func (a *app) inject(ctx context.Context, c *control.Client, name string, req *f
 		return fmt.Errorf("inject a fault into %s: it answers %.100s: %w", name, raw, err)
 	}
 	if a.output == asJSON {
-		return writeJSON(a.out, map[string]any{"fault": raw})
+		return writeJSON(a.out, map[string]any{"fault": all})
 	}
 	if _, err := fmt.Fprintf(a.out, "fault %d is at work in %s: %s\n", done.ID, sane(name), sane(faultText(*req))); err != nil {
 		return err
@@ -342,7 +346,15 @@ func (a *app) listFaults(ctx context.Context, c *control.Client, name string) er
 		return err
 	}
 	if a.output == asJSON {
-		return writeJSON(a.out, map[string]any{"faults": append([]json.RawMessage{}, all.Faults...)})
+		rows := []any{}
+		for _, raw := range all.Faults {
+			var row any
+			if err := json.Unmarshal(raw, &row); err != nil {
+				return err
+			}
+			rows = append(rows, row)
+		}
+		return writeJSON(a.out, map[string]any{"faults": rows})
 	}
 	g := newGrid(column{name: "id", right: true}, column{name: "fault", free: true}, column{name: "hits", right: true})
 	for _, raw := range all.Faults {
@@ -360,8 +372,7 @@ func (a *app) listFaults(ctx context.Context, c *control.Client, name string) er
 }
 
 func (a *app) clearFaults(ctx context.Context, c *control.Client, name string, id uint64) error {
-	var raw json.RawMessage
-	if err := a.operate(ctx, c, name, "clear", map[string]uint64{"id": id}, &raw); err != nil {
+	if err := a.operate(ctx, c, name, "clear", map[string]uint64{"id": id}, new(any)); err != nil {
 		return err
 	}
 	what := fmt.Sprintf("fault %d is", id)

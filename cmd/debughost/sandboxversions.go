@@ -147,7 +147,11 @@ func (a *app) reloadSandbox(ctx context.Context, c *control.Client, name, id, no
 		}
 		row := a.sandboxRow(found)
 		row.Version = id
-		return writeJSON(a.out, map[string]any{"sandbox": row, "report": json.RawMessage(res.GetReport())})
+		var all any // what is not known here, too
+		if err := json.Unmarshal([]byte(res.GetReport()), &all); err != nil {
+			return err
+		}
+		return writeJSON(a.out, map[string]any{"sandbox": row, "report": all})
 	}
 	w := bufio.NewWriter(a.out)
 	fmt.Fprintf(w, "sandbox %s runs version %s, %s later\n", sane(name), shortVersion(id), time.Duration(report.TookMS)*time.Millisecond)
