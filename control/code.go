@@ -53,6 +53,9 @@ func (s *systemsService) DescribeCode(ctx context.Context, req *controlpb.Descri
 func (s *systemsService) ReadModules(ctx context.Context, req *controlpb.ReadModulesRequest) (*controlpb.ReadModulesResponse, error) {
 	tried := "read modules of " + clean(req.GetNode())
 	ask, err := codeAsk(tried, req.GetNode(), req.GetModules(), req.GetTimeout())
+	if err == nil && len(req.GetModules()) == 0 {
+		err = badRequest(tried, "it names no module")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +73,9 @@ func (s *systemsService) ReadModules(ctx context.Context, req *controlpb.ReadMod
 func (s *systemsService) ReadStates(ctx context.Context, req *controlpb.ReadStatesRequest) (*controlpb.ReadStatesResponse, error) {
 	tried := "read states of " + clean(req.GetNode())
 	ask, err := codeAsk(tried, req.GetNode(), req.GetProcesses(), req.GetTimeout())
+	if err == nil && len(req.GetProcesses()) == 0 {
+		err = badRequest(tried, "it names no process")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,59 @@ func (f fakeQuestions) Tree(_ context.Context, q target.TreeQuery) (*target.Tree
 	}}, nil
 }
 
+func (f fakeQuestions) Code(_ context.Context, q target.CodeQuery) (target.Code, error) {
+	if len(q.Apps) > 0 && q.Apps[0] == "none" {
+		return target.Code{}, target.ErrNoApp
+	}
+	app := target.CodeApp{Name: "shop", Version: f.m.name, Modules: []string{"a"}, File: []byte("app"), Secrets: []string{"key"}, Unwritable: []string{"pid"}}
+	return target.Code{Node: q.Node, Apps: []target.CodeApp{app}, Start: []byte("[]."), SysConfig: []byte(map[bool]string{true: "hush"}[q.Secrets]), NoEnv: "none"}, nil
+}
+
+func (f fakeQuestions) ObjectCode(_ context.Context, q target.ModulesQuery) ([]target.ObjectCode, error) {
+	return []target.ObjectCode{{Module: q.Modules[0], Code: []byte(f.m.name)}}, nil
+}
+
+func (f fakeQuestions) States(_ context.Context, q target.StatesQuery) ([]byte, error) {
+	return []byte(f.m.name + q.Processes[0]), nil
+}
+
+// Code is taken by the member that has the node, and no secret goes to a log.
+func TestCode(t *testing.T) {
+	c := newTestCluster(t, "a", "b")
+	c.own("b", "n@h")
+	client, ctx := c.members["a"].dial(t).Systems, testContext(t)
+	code, err := client.DescribeCode(ctx, &controlpb.DescribeCodeRequest{Node: "n@h", Secrets: true})
+	require.NoError(t, err)
+	assert.Equal(t, "hush", string(code.GetSysConfig()))
+	assert.Equal(t, "none", code.GetNoEnvironment())
+	app := code.GetApplications()[0]
+	assert.Equal(t, "shop b a app key pid", strings.Join([]string{app.GetName(), app.GetVersion(), app.GetModules()[0], string(app.GetAppFile()), app.GetSecrets()[0], app.GetUnwritable()[0]}, " "))
+	modules, err := client.ReadModules(ctx, &controlpb.ReadModulesRequest{Node: "n@h", Modules: []string{"x", "y"}})
+	require.NoError(t, err)
+	assert.Equal(t, "b", string(modules.GetModules()[0].GetCode()))
+	states, err := client.ReadStates(ctx, &controlpb.ReadStatesRequest{Node: "n@h", Processes: []string{"hush"}})
+	require.NoError(t, err)
+	assert.Equal(t, "bhush", string(states.GetStates()))
+	for _, r := range c.members["b"].audit.all() {
+		assert.NotContains(t, string(r.Result), "hush")
+	}
+	_, err = client.DescribeCode(ctx, &controlpb.DescribeCodeRequest{Node: "n@h", Applications: []string{"none"}})
+	requireCode(t, err, UnknownApp)
+	long := durationpb.New(2 * MaxTimeout)
+	for _, req := range []*controlpb.DescribeCodeRequest{{}, {Node: "n@h", Timeout: long}, {Node: "n@h", Applications: []string{""}}, {Node: "n@h", Applications: []string{strings.Repeat("x", 2000)}}} {
+		_, err := client.DescribeCode(ctx, req)
+		requireCode(t, err, BadRequest)
+	}
+	for _, req := range []*controlpb.ReadModulesRequest{{}, {Node: "n@h"}, {Node: "n@h", Modules: make([]string, maxCodeModules+1)}} {
+		_, err := client.ReadModules(ctx, req)
+		requireCode(t, err, BadRequest)
+	}
+	for _, req := range []*controlpb.ReadStatesRequest{{}, {Node: "n@h"}, {Node: "n@h", Processes: []string{""}}} {
+		_, err := client.ReadStates(ctx, req)
+		requireCode(t, err, BadRequest)
+	}
+}
+
 // Nodes of all members are asked, and a tree or an environment is read by the
 // member that has the node.
 func TestSystems(t *testing.T) {

@@ -30,7 +30,9 @@ type nursery struct {
 	explains supervisor.Explanation
 	draining []string
 	drained  chan struct{} // closed: the drain is done
-	since    uint64        // assignments since the one that a move answers
+	blobs    map[string][]byte
+	answers  map[string]string // of the strategy, by operation
+	since    uint64            // assignments since the one that a move answers
 }
 
 func (n *nursery) find(id string) (supervisor.Child, error) {

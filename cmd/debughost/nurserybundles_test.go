@@ -1,20 +1,28 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
-	"strings"
 
+	"github.com/debughost/debughost/host/blob"
 	"github.com/debughost/debughost/host/supervisor"
 )
 
 func (n *nursery) ReloadChild(_ context.Context, id, bundle, note string) ([]byte, supervisor.Child, error) {
 	c, err := n.act("reload "+bundle+" "+note, id)
-	return []byte("{}"), c, err
+	c.Spec.Bundle = bundle
+	return []byte(cmp.Or(n.answers["reload"], "{}")), c, err
 }
 
 func (n *nursery) OperateChild(_ context.Context, id, operation string, input []byte) ([]byte, error) {
-	_, err := n.act("operate "+operation, id)
+	_, err := n.act("operate "+operation+" "+string(input), id)
+	if answer := n.answers[operation]; answer != "" {
+		input = []byte(answer)
+	}
 	return input, err
 }
 
@@ -27,10 +35,20 @@ func (n *nursery) SnapshotChild(_ context.Context, id string, w io.Writer) error
 }
 
 func (n *nursery) PutBlob(r io.Reader, _ string) (string, int64, error) {
-	size, err := io.Copy(io.Discard, r)
-	return strings.Repeat("0", 64), size, err
+	data, err := io.ReadAll(r)
+	sum := sha256.Sum256(data)
+	id := hex.EncodeToString(sum[:])
+	if n.blobs == nil {
+		n.blobs = map[string][]byte{}
+	}
+	n.blobs[id] = data
+	return id, int64(len(data)), err
 }
 
-func (n *nursery) OpenBlob(context.Context, string) (io.ReadCloser, error) {
-	return io.NopCloser(strings.NewReader("blob")), nil
+func (n *nursery) OpenBlob(_ context.Context, id string) (io.ReadCloser, error) {
+	data, ok := n.blobs[id]
+	if !ok {
+		return nil, blob.ErrNotFound
+	}
+	return io.NopCloser(bytes.NewReader(data)), nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -304,7 +305,7 @@ func (a *app) inject(ctx context.Context, c *control.Client, name string, req *f
 		return err
 	}
 	if n := len(done.Uncovered); n > 0 {
-		a.note("what these modules send is not covered, since they have no debug_info or their old code runs: %s", sane(fmt.Sprint(done.Uncovered)))
+		a.note("what these modules send is not covered, since they have no debug_info or their old code runs: %s", sane(strings.Join(done.Uncovered, ", ")))
 	}
 	return nil
 }
