@@ -37,6 +37,11 @@
 //     a number of the command's own as its value (tree_linux.go). What ends up
 //     below the keeper without a mark of a command that runs is killed.
 //
+// # What it sees
+//
+// A command sees and reaches what the keeper's user does, unless its Spec has a View: then
+// it is in namespaces of its own, with a root in which there is little (view_linux.go).
+//
 // When its plugin and the host are gone, the keeper gives each command the time
 // that its Spec.Orphan says. Then it kills it and removes all of it. When there
 // is nothing to keep, the keeper ends.

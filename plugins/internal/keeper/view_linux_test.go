@@ -178,7 +178,10 @@ func TestViewShutsIn(t *testing.T) {
 func TestViewSpecs(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, nil)
-	_, err := c.Create(t.Context(), Spec{ID: "a", Command: []string{"true"}, View: &View{ReadOnly: []string{"usr"}}})
+	inherited, err := syscall.Open("/", syscall.O_RDONLY, 0) // as from a shell that left it open
+	require.NoError(t, err)
+	defer syscall.Close(inherited)
+	_, err = c.Create(t.Context(), Spec{ID: "a", Command: []string{"true"}, View: &View{ReadOnly: []string{"usr"}}})
 	require.ErrorIs(t, err, ErrSpec)
 	_, err = c.Create(t.Context(), Spec{ID: "a", Command: []string{"true"}, View: &View{ReadOnly: []string{"/nowhere"}}})
 	require.ErrorContains(t, err, "show: stat /nowhere: no such file")
@@ -191,7 +194,6 @@ func TestViewSpecs(t *testing.T) {
 	// A program whose interpreter is not shown, and then is; with all kinds of names.
 	dir := filepath.Join(t.TempDir(), `a b'c"d $e`+"\n")
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "bin"), 0o755))
-	require.NoError(t, os.Symlink("/bin/sh", filepath.Join(t.TempDir(), "sh")))
 	script := filepath.Join(dir, "bin", "run")
 	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\ncat ../file && exec sh -c 'kill -9 $$'\n"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), []byte("text\n"), 0o644))
@@ -201,6 +203,11 @@ func TestViewSpecs(t *testing.T) {
 	exit := wait(t, c, "c")
 	require.Equal(t, int(syscall.SIGKILL), exit.Signal, logOf(t, c, "c"))
 	require.Equal(t, "out:text\n", logOf(t, c, "c"))
+	create(t, c, Spec{ID: "fds", Command: []string{"sh", "-c", "ls /proc/$$/fd"}, View: &View{}})
+	require.Zero(t, wait(t, c, "fds").Code)
+	for fd := range strings.Lines(logOf(t, c, "fds")) {
+		require.Contains(t, "out:0\nout:1\nout:2\nout:10\n", fd, "nothing of the host's is open (10 is the shell's)")
+	}
 	_, err = c.Create(t.Context(), Spec{ID: "d", Command: []string{filepath.Join(dir, "file")}, View: &View{}})
 	require.ErrorContains(t, err, "permission denied")
 	bad := filepath.Join(dir, "bin", "bad")

@@ -56,6 +56,13 @@ var appSyntax = regexp.MustCompile(`^[a-z][a-zA-Z0-9_@]*$`)
 
 func (s *Strategy) home(id string) string { return keeper.Home(filepath.Join(s.dir, nodesDir), id) }
 
+// cookie is the file that debughost reads a node's cookie from. It is not the one in the
+// node's home, for which the node could put a link to another cookie, and hear the
+// handshake with that. The node does not see this one, and it is removed with the home.
+func (s *Strategy) cookie(id string) string {
+	return filepath.Join(filepath.Dir(s.home(id)), cookieFile)
+}
+
 // create starts a node and returns when it is up, with the states of a snapshot unless
 // that is nil. Of one that fails nothing is left.
 func (s *Strategy) create(ctx context.Context, spec sdk.SandboxSpec, n Node, states io.Reader) (h handle, err error) {
@@ -82,10 +89,17 @@ func (s *Strategy) create(ctx context.Context, spec sdk.SandboxSpec, n Node, sta
 	if err != nil {
 		return h, err
 	}
+	cookie, err := os.ReadFile(filepath.Join(stage, cookieFile))
+	if err != nil {
+		return h, err
+	}
 	if h.Token, err = s.nodes.Create(ctx, k); err != nil {
 		return h, err
 	}
-	if err := s.ready(ctx, spec.ID); err != nil {
+	if err = os.WriteFile(s.cookie(spec.ID), cookie, 0o600); err == nil {
+		err = s.ready(ctx, spec.ID)
+	}
+	if err != nil {
 		return h, errors.Join(err, s.nodes.Destroy(context.WithoutCancel(ctx), spec.ID))
 	}
 	return h, nil

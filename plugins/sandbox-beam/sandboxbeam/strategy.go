@@ -237,7 +237,7 @@ func (s *Strategy) Inspect(ctx context.Context, id string) (sdk.SandboxStatus, e
 		home := s.home(id)
 		port := readPort(filepath.Join(home, portFile))
 		if _, err := os.Lstat(filepath.Join(home, readyFile)); err == nil && name != "" && port != 0 {
-			status.Node, status.Addr, status.CookieFile = name, fmt.Sprint("127.0.0.1:", port), filepath.Join(home, cookieFile)
+			status.Node, status.Addr, status.CookieFile = name, fmt.Sprint("127.0.0.1:", port), s.cookie(id)
 		}
 	}
 	return status, nil

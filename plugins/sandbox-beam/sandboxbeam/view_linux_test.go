@@ -85,9 +85,16 @@ func TestViewOfNode(t *testing.T) {
 			st, err := s.Inspect(t.Context(), "other")
 			require.NoError(t, err)
 			require.Equal(t, "user, pid, mount and ipc namespaces of its own", st.Enforced["view"])
-			read := func(id string) string { return s.call(t, id, "file", "read_file_info", etf.Binary(st.CookieFile)) }
-			require.Contains(t, read("other"), "{ok,")
-			require.Equal(t, "{error,enoent}", read("shop"))
+			own := filepath.Join(s.home("other"), cookieFile)
+			read := func(id, file string) string { return s.call(t, id, "file", "read_file", etf.Binary(file)) }
+			require.Contains(t, read("other", own), "{ok,")
+			for _, file := range []string{own, st.CookieFile, "/etc/shadow"} {
+				require.Equal(t, "{error,enoent}", read("shop", file))
+			}
+			// What it makes of its own cookie does not lead debughost anywhere else.
+			require.Equal(t, "ok", s.call(t, "other", "file", "delete", etf.Binary(own)))
+			require.Equal(t, "ok", s.call(t, "other", "file", "make_symlink", etf.Binary(s.cookie("shop")), etf.Binary(own)))
+			require.Equal(t, "{error,enoent}", read("other", own))
 		})
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -87,6 +89,36 @@ func TestLife(t *testing.T) {
 	st, err = s.Inspect(t.Context(), "a")
 	require.NoError(t, err)
 	require.Equal(t, &exit, st.Exit)
+}
+
+// With a view a command sees less, and what the section shows.
+func TestView(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("s3cret"), 0o600))
+	for name, c := range map[string]struct {
+		view string
+		show []string
+		code int
+	}{"off": {keeper.ViewOff, nil, 0}, "auto": {keeper.ViewAuto, nil, 1}, "shown": {keeper.ViewAuto, []string{secret}, 0}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := configured(t)
+			s.config.View, s.config.Show = c.view, c.show
+			config, err := json.Marshal(map[string]any{"command": []string{"cat", secret}})
+			require.NoError(t, err)
+			_, err = s.Create(t.Context(), sdk.SandboxSpec{ID: "a", Config: config})
+			require.NoError(t, err)
+			defer func() { require.NoError(t, s.Destroy(context.Background(), "a")) }()
+			exit, err := s.Wait(t.Context(), "a")
+			require.NoError(t, err)
+			st, err := s.Inspect(t.Context(), "a")
+			require.NoError(t, err)
+			if c.view != keeper.ViewOff && strings.HasPrefix(st.Enforced["view"], "none") {
+				t.Skip(st.Enforced["view"])
+			}
+			require.Equal(t, c.code, exit.Code)
+		})
+	}
 }
 
 // The page has every key, with its default, and no other.

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"errors"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -15,8 +16,10 @@ import (
 // It ends with the command, and with it the kernel ends the rest. How the command ended
 // it writes to statusFD, since an init cannot be killed by its own signal.
 
-// From linux/mount.h, linux/capability.h and linux/keyctl.h.
+// From linux/close_range.h, linux/mount.h, linux/capability.h and linux/keyctl.h.
 const (
+	sysCloseRange    = 436
+	closeOnExec      = 0x4
 	sysMountSetattr  = 442
 	atFDCWD          = -100
 	atRecursive      = 0x8000
@@ -44,6 +47,7 @@ func serveView(view []string, dir, path string, args []string) (string, error) {
 		m.do("set up loopback", loopbackUp)
 	}
 	m.do("change to "+dir, func() error { return syscall.Chdir(dir) })
+	m.do("close files", closeOthers)
 	m.do("drop capabilities", dropAll)
 	if m.err != nil || path == "" {
 		return m.step, m.err
@@ -192,6 +196,15 @@ func loopbackUp() error {
 	}{flags: syscall.IFF_UP}
 	copy(request.name[:], "lo")
 	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// closeOthers keeps from the command what the host was started with and has passed on
+// without knowing.
+func closeOthers() error {
+	if _, _, errno := syscall.Syscall(sysCloseRange, statusFD+1, math.MaxUint32, closeOnExec); errno != 0 {
 		return errno
 	}
 	return nil
