@@ -259,14 +259,19 @@ func (s *Strategy) warmWait(ctx context.Context, w *warm, name, token string, be
 	}
 }
 
-// said is what a compiler has printed since a time, until the line that ends it.
+// said is what a compiler has printed since a time, until the lines that end it: one of
+// each stream, of which one may be read before the other.
 func (s *Strategy) said(ctx context.Context, id string, since time.Time, token string) string {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	var b strings.Builder
+	ends := 0
 	_ = s.builds.Logs(ctx, id, sdk.LogOptions{Tail: compilerLines, Follow: true}, func(l sdk.LogLine) error {
 		if bytes.HasPrefix(l.Line, []byte(token)) {
-			return io.EOF
+			if ends++; ends == 2 {
+				return io.EOF
+			}
+			return nil
 		}
 		if l.Time.After(since) {
 			b.Write(l.Line)

@@ -1,5 +1,6 @@
 # A compiler that stays: for each file `todo` in its directory it compiles once more,
-# prints the file's text with what came of it on a line of its own, and writes that
+# prints the file's text with what came of it on a line of its own, into both of its
+# outputs, and writes that
 # into `done`. The variables DEBUGHOST_WARM (the directory), DEBUGHOST_KIND (mix,
 # script, module) and DEBUGHOST_MAIN (file, and what it is called) say what.
 defmodule Debughost.Warm do
@@ -10,7 +11,7 @@ defmodule Debughost.Warm do
       {:ok, token} ->
         File.rm!(todo)
         result = alone(fn -> compile(kind, dir) end)
-        IO.puts("\n#{token} #{result}")
+        for device <- [:stdio, :stderr], do: IO.puts(device, "\n#{token} #{result}")
         File.write!(Path.join(dir, "done.new"), "#{token} #{result}")
         File.rename!(Path.join(dir, "done.new"), Path.join(dir, "done"))
 
