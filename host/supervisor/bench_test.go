@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,29 +82,162 @@ func loneConfig(path string) Config {
 	}
 }
 
-// Books of 10 000 children: what one costs on disk and in memory. How long a start
-// takes to read them is BenchmarkLoad's.
+// Books of 10 000 children, on the member that runs them all and on one that knows of
+// them: what one costs on disk and in memory, where all have one config and where each
+// has its own. How long a start takes to read them is BenchmarkLoad's.
 func TestBooksAreSmall(t *testing.T) {
 	const n = 10_000
-	path := filepath.Join(t.TempDir(), "book")
-	bookOf(t, path, n)
-	info, err := os.Stat(path)
-	require.NoError(t, err)
-	var before, after runtime.MemStats
+	own := func(i int) Spec {
+		s := benchSpec(i)
+		s.Config = bytes.Replace(s.Config, []byte("orders"), fmt.Appendf(nil, "orders-%05d", i), 1)
+		return s
+	}
+	for name, test := range map[string]struct {
+		spec  func(int) Spec
+		limit int64
+	}{
+		"equal specs":          {benchSpec, 4000},
+		"configs of their own": {own, 4000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			heap := heapUsed()
+			a := newBooks(t, "a", filepath.Join(dir, "a"))
+			said := a.start(t, n, test.spec)
+			runs := -heap + heapUsed()
+			heap = heapUsed()
+			b := newBooks(t, "b", filepath.Join(dir, "b"))
+			said = b.hear(t, "a", said)
+			knows := -heap + heapUsed()
+			heap = heapUsed()
+			a.hear(t, "b", said)
+			runs += -heap + heapUsed()
+			a.close(t)
+			b.close(t)
+			heap = heapUsed()
+			a = newBooks(t, "a", filepath.Join(dir, "a"))
+			a.takeOver()
+			restarted := -heap + heapUsed()
+			a.close(t)
+			info, err := os.Stat(filepath.Join(dir, "b"))
+			require.NoError(t, err)
+			disk := info.Size()
+			t.Logf("bytes a child: %d on disk; in memory %d where it runs, %d after a restart, %d where it is known", disk/n, runs/n, restarted/n, knows/n)
+			require.Less(t, disk, int64(n*1000))
+			require.Less(t, max(runs, knows, restarted), n*test.limit)
+		})
+	}
+}
+
+func heapUsed() int64 {
+	var m runtime.MemStats
 	runtime.GC()
-	runtime.ReadMemStats(&before)
-	s, err := New(loneConfig(path))
+	runtime.GC() // and what the first one has let go of
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// books are one member's of a and b, with what they want said to the other one in the
+// place of a registry.
+type books struct {
+	*Supervisor
+	stop func()
+}
+
+// news is what is said of one child: a record, a fact, or both.
+type news struct {
+	id        string
+	rec, fact []byte
+}
+
+func newBooks(t *testing.T, member, path string) *books {
+	cfg := loneConfig(path)
+	cfg.Member, cfg.Clustered = member, true
+	s, err := New(cfg)
 	require.NoError(t, err)
-	s.queue = nil // which would be done at once
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	require.Len(t, s.core.children, n)
-	disk, memory := info.Size()/n, int64(after.HeapAlloc-before.HeapAlloc)/n
-	t.Logf("%d bytes a child on disk, %d in memory", disk, memory)
-	require.Less(t, disk, int64(1000))
-	require.Less(t, memory, int64(2500))
-	require.NoError(t, s.Close())
-	runtime.KeepAlive(s)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.book.Run(ctx) }()
+	b := &books{s, func() {
+		cancel()
+		require.NoError(t, <-done)
+	}}
+	b.do(func(c *core, now instant) {
+		c.setMembers(now, map[string]peer{"a": {up: true, usable: true}, "b": {up: true, usable: true}}, true, true)
+	})
+	return b
+}
+
+func (b *books) close(t *testing.T) {
+	b.stop()
+	runtime.KeepAlive(b)
+	b.Supervisor = nil
+}
+
+// said is what is to be said, in the words of the wire.
+func (b *books) said() (out []news) {
+	for _, a := range b.queue {
+		switch a.kind {
+		case doPublish:
+			out = append(out, news{id: a.id, rec: a.rec.encode()})
+		case doTell:
+			fact, err := json.Marshal(a.fact)
+			if err != nil {
+				panic(err)
+			}
+			out = append(out, news{id: a.id, fact: fact})
+		}
+	}
+	b.queue = nil
+	return out
+}
+
+// start has n children run on this member.
+func (b *books) start(t *testing.T, n int, spec func(int) Spec) (out []news) {
+	for i := range n {
+		s := spec(i)
+		b.do(func(c *core, now instant) {
+			require.NoError(t, c.request(now, request{kind: askStart, id: s.ID, spec: &s}))
+			ch := c.children[s.ID]
+			if ch.asked == 0 { // it is for the other one to decide
+				c.assign(ch, b.cfg.Member, "")
+				c.settle()
+			}
+			c.placed(now, s.ID, ch.asked, sdk.Decision{Member: b.cfg.Member}, nil)
+			c.created(now, s.ID, ch.run.op, sdk.SandboxHandle{ID: s.ID, State: []byte(`{"pid":12345,"start":1234567}`)}, sdk.SandboxStatus{OSPid: 1}, nil)
+		})
+		out = append(out, b.said()...)
+	}
+	return out
+}
+
+// hear has this member told by another.
+func (b *books) hear(t *testing.T, from string, said []news) (out []news) {
+	for _, s := range said {
+		b.do(func(c *core, now instant) {
+			if s.rec != nil {
+				r, err := parseRecord(s.rec)
+				require.NoError(t, err)
+				c.heard(now, from, r)
+				return
+			}
+			f, err := parseFact(s.fact)
+			require.NoError(t, err)
+			c.toldOf(now, from, s.id, f)
+		})
+		out = append(out, b.said()...)
+	}
+	return out
+}
+
+// takeOver has all that ran taken over.
+func (b *books) takeOver() {
+	b.do(func(c *core, now instant) {
+		for id, ch := range c.children {
+			c.recovered(now, id, ch.run.op, sdk.SandboxStatus{OSPid: 1}, nil)
+		}
+	})
+	b.queue = nil
 }
 
 func BenchmarkLoad10k(b *testing.B) {
