@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -103,23 +104,25 @@ func TestBooksAreSmall(t *testing.T) {
 			dir := t.TempDir()
 			heap := heapUsed()
 			a := newBooks(t, "a", filepath.Join(dir, "a"))
-			said := a.start(t, n, test.spec)
-			runs := -heap + heapUsed()
+			saidByA := a.start(t, n, test.spec)
+			runs := heapUsed() - heap - size(saidByA)
 			heap = heapUsed()
 			b := newBooks(t, "b", filepath.Join(dir, "b"))
-			said = b.hear(t, "a", said)
-			knows := -heap + heapUsed()
+			saidByB := b.hear(t, "a", saidByA)
+			knows := heapUsed() - heap - size(saidByB)
 			heap = heapUsed()
-			a.hear(t, "b", said)
-			runs += -heap + heapUsed()
+			a.hear(t, "b", saidByB)
+			runs += heapUsed() - heap
+			runtime.KeepAlive(saidByA)
+			runtime.KeepAlive(saidByB)
 			a.close(t)
 			b.close(t)
 			heap = heapUsed()
 			a = newBooks(t, "a", filepath.Join(dir, "a"))
 			a.takeOver()
-			restarted := -heap + heapUsed()
+			restarted := heapUsed() - heap
 			a.close(t)
-			info, err := os.Stat(filepath.Join(dir, "b"))
+			info, err := os.Stat(filepath.Join(dir, "a"))
 			require.NoError(t, err)
 			disk := info.Size()
 			t.Logf("bytes a child: %d on disk; in memory %d where it runs, %d after a restart, %d where it is known", disk/n, runs/n, restarted/n, knows/n)
@@ -135,6 +138,15 @@ func heapUsed() int64 {
 	runtime.GC() // and what the first one has let go of
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// size is the memory of what was said.
+func size(said []news) int64 {
+	n := cap(said) * int(unsafe.Sizeof(news{}))
+	for _, s := range said {
+		n += cap(s.rec) + cap(s.fact)
+	}
+	return int64(n)
 }
 
 // books are one member's of a and b, with what they want said to the other one in the

@@ -103,7 +103,7 @@ func (s *Supervisor) Remove(ctx context.Context, id string) error {
 
 // runsAt tells whether a member says that it runs the child.
 func (ch *child) runsAt(member string) bool {
-	f := ch.facts[member]
+	f := ch.fact(member)
 	return f != nil && f.Running
 }
 

@@ -60,11 +60,10 @@ type instant struct {
 
 // child is what the core knows of one.
 type child struct {
-	rec   record
-	run   *run             // here; nil while there is nothing
-	facts map[string]*fact // by the members that are not gone; nil: by none
-	pubs  map[string]stamp // what other members publish; nil: nothing
-	dirty bool
+	rec    record
+	run    *run    // here; nil while there is nothing
+	others []other // that say something of it, in no order
+	dirty  bool
 
 	arbiter string // in era
 	era     uint64
@@ -95,6 +94,49 @@ type child struct {
 	told      *fact         // of this member
 	toldOut   bool          // others were told
 	history   []Entry
+}
+
+// other is what another member says of a child.
+type other struct {
+	member    string
+	fact      *fact // of it and itself; nil: nothing
+	publishes bool  // a record of it …
+	newest    bool  // … which is the same as this member's
+}
+
+// of is what a member says of a child; nil: nothing.
+func (ch *child) of(member string) *other {
+	for i := range ch.others {
+		if ch.others[i].member == member {
+			return &ch.others[i]
+		}
+	}
+	return nil
+}
+
+// hears is of, for one that says something new.
+func (ch *child) hears(member string) *other {
+	if o := ch.of(member); o != nil {
+		return o
+	}
+	ch.others = append(ch.others, other{member: intern(member)})
+	return &ch.others[len(ch.others)-1]
+}
+
+// fact is what another member says of a child and itself; nil: nothing.
+func (ch *child) fact(member string) *fact {
+	if o := ch.of(member); o != nil {
+		return o.fact
+	}
+	return nil
+}
+
+// tidy forgets others that say nothing any more.
+func (ch *child) tidy() {
+	ch.others = slices.DeleteFunc(ch.others, func(o other) bool { return o.fact == nil && !o.publishes })
+	if len(ch.others) == 0 {
+		ch.others = nil
+	}
 }
 
 // purpose says why a placement strategy is asked.
@@ -253,6 +295,9 @@ func (c *core) learn(ch *child, r record) (news bool) {
 		c.wake(ch, ch.fresh)
 	}
 	ch.authored, ch.unsaid = ch.authored || mine, true
+	for i := range ch.others {
+		ch.others[i].newest = false
+	}
 	rec := ch.rec
 	c.do(action{kind: doSave, id: ch.rec.ID, rec: &rec})
 	c.mark(ch)

@@ -87,7 +87,7 @@ func (c *core) factOf(ch *child, member string) *fact {
 	if member == c.self {
 		return ch.told
 	}
-	return ch.facts[member]
+	return ch.fact(member)
 }
 
 // move gives a child to a member by plan: with its state, where it wants that.
@@ -198,7 +198,7 @@ func (c *core) taking(ch *child, before *run) (member string, ready bool) {
 	if ch.waits = ch.balks(); ch.waits != "" {
 		return "", false
 	}
-	if f := ch.facts[a.Take]; f != nil && f.State == Running && f.Seen.covers(a.Version) {
+	if f := ch.fact(a.Take); f != nil && f.State == Running && f.Seen.covers(a.Version) {
 		return a.Take, true
 	}
 	h := ch.hands()

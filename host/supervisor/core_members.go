@@ -56,16 +56,15 @@ func (c *core) setMembers(now instant, peers map[string]peer, quorum, synced boo
 // dropGone forgets what members said that are gone.
 func (c *core) dropGone() {
 	for _, ch := range c.children {
-		for name := range ch.facts {
-			if !c.peers[name].up {
-				delete(ch.facts, name)
+		for i := range ch.others {
+			o := &ch.others[i]
+			if p := c.peers[o.member]; !p.up {
+				*o = other{member: o.member}
+			} else if !p.usable {
+				o.publishes = false
 			}
 		}
-		for name := range ch.pubs {
-			if !c.peers[name].usable {
-				delete(ch.pubs, name)
-			}
-		}
+		ch.tidy()
 	}
 }
 
@@ -109,11 +108,9 @@ func (c *core) rank(id string) string {
 func (c *core) heard(now instant, from string, r record) {
 	c.at(now)
 	ch := c.get(r.ID)
-	if ch.pubs == nil {
-		ch.pubs = map[string]stamp{}
-	}
-	ch.pubs[from] = r.stamp()
 	c.learn(ch, r)
+	o := ch.hears(from)
+	o.publishes, o.newest = true, r.stamp() == ch.rec.stamp()
 	c.mark(ch)
 	c.settle()
 }
@@ -122,7 +119,10 @@ func (c *core) heard(now instant, from string, r record) {
 func (c *core) unheard(now instant, from, id string) {
 	c.at(now)
 	if ch := c.children[id]; ch != nil {
-		delete(ch.pubs, from)
+		if o := ch.of(from); o != nil {
+			o.publishes = false
+			ch.tidy()
+		}
 		c.mark(ch)
 	}
 	c.settle()
@@ -139,14 +139,11 @@ func (c *core) toldOf(now instant, from, id string, f *fact) {
 	if ch == nil {
 		ch = c.get(id)
 	}
-	old := ch.facts[from]
-	if f == nil {
-		delete(ch.facts, from)
+	o := ch.hears(from)
+	old := o.fact
+	if o.fact = f; f == nil {
+		ch.tidy()
 	} else {
-		if ch.facts == nil {
-			ch.facts = map[string]*fact{}
-		}
-		ch.facts[from] = f
 		if f.Last != nil && (old == nil || old.Last == nil || f.Last.Time.After(old.Last.Time)) && !ch.recalls(f.Last) {
 			c.remember(ch, *f.Last)
 		}

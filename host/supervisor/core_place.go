@@ -204,7 +204,7 @@ func (c *core) vacated(ch *child, member string, v version) bool {
 	if member == c.self {
 		return ch.run == nil
 	}
-	f := ch.facts[member]
+	f := ch.fact(member)
 	return f != nil && !f.Running && f.Seen.covers(v)
 }
 
@@ -216,7 +216,7 @@ func (c *core) settleMove(ch *child) {
 		return
 	}
 	a := &ch.rec.Assignment
-	f := ch.facts[a.Member]
+	f := ch.fact(a.Member)
 	if a.Member == c.self {
 		f = ch.told
 	}

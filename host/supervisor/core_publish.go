@@ -22,11 +22,10 @@ func (c *core) others() bool { return c.cfg.clustered }
 // publish tells others of a record, if it is for this member to do so: it is the
 // child's arbiter, or has changed it just now, or nobody else in sight does.
 func (c *core) publish(ch *child) {
-	mine := ch.rec.stamp()
-	if mine == (stamp{}) {
+	if ch.rec.stamp() == (stamp{}) {
 		return
 	}
-	if c.publishes(ch, mine) {
+	if c.publishes(ch) {
 		if !ch.published || ch.unsaid {
 			ch.published, ch.unsaid = true, false
 			rec := ch.rec
@@ -38,20 +37,15 @@ func (c *core) publish(ch *child) {
 	}
 }
 
-func (c *core) publishes(ch *child, mine stamp) bool {
+func (c *core) publishes(ch *child) bool {
 	if !c.others() {
 		ch.alone = 0
 		return false
 	}
 	known, older := false, false
-	for from, s := range ch.pubs {
-		if !c.peers[from].usable {
-			continue
-		}
-		if s.covers(mine) {
-			known = true
-		} else {
-			older = true
+	for _, o := range ch.others {
+		if o.publishes && c.peers[o.member].usable {
+			known, older = known || o.newest, older || !o.newest
 		}
 	}
 	if known {
@@ -128,7 +122,7 @@ func (c *core) here(ch *child) *fact {
 // arrived tells whether a member has said that it runs the child by the
 // assignment in force.
 func (ch *child) arrived(member string) bool {
-	f := ch.facts[member]
+	f := ch.fact(member)
 	_, ended := ch.rec.ended()
 	if ch.rec.Assignment.Take != "" && f != nil && !f.Began {
 		return ended // it may have to begin afresh yet
@@ -175,7 +169,7 @@ func (c *core) stateHere(ch *child) (State, string) {
 // expire forgets what is of no interest any more: a tombstone that is old
 // enough, and an id of which nothing is known.
 func (c *core) expire(ch *child) {
-	if ch.run != nil || len(ch.facts) > 0 || len(ch.pubs) > 0 || ch.published {
+	if ch.run != nil || len(ch.others) > 0 || ch.published {
 		return
 	}
 	if ch.rec.Intent.Version.Epoch == 0 {

@@ -166,9 +166,9 @@ func (c *core) occupied(ch *child, take string) string {
 			return m
 		}
 	}
-	for m, f := range ch.facts {
-		if f.Running && m != take && c.peers[m].up {
-			return m
+	for _, o := range ch.others {
+		if o.fact != nil && o.fact.Running && o.member != take && c.peers[o.member].up {
+			return o.member
 		}
 	}
 	return ""

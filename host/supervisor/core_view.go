@@ -17,7 +17,7 @@ func (c *core) view(ch *child) Child {
 	} else {
 		v.Spec.ID = ch.rec.ID
 	}
-	f := ch.facts[a.Member]
+	f := ch.fact(a.Member)
 	if a.Member == c.self {
 		f = ch.told
 	}
@@ -75,8 +75,8 @@ func (c *core) pending(ch *child) (State, string, int64) {
 	if ch.reason != "" {
 		return Pending, ch.reason, max(r.Assignment.Version.At, r.Intent.Version.At)
 	}
-	for _, f := range ch.facts {
-		if f.State == Pending && f.Seen == r.Assignment.Version {
+	for _, o := range ch.others {
+		if f := o.fact; f != nil && f.State == Pending && f.Seen == r.Assignment.Version {
 			return Pending, f.Reason, f.Since
 		}
 	}
@@ -96,9 +96,9 @@ func (c *core) runsElsewhere(ch *child) string {
 	if m != c.self && ch.told != nil && ch.told.Running {
 		return c.self
 	}
-	for from, f := range ch.facts {
-		if from != m && f.Running {
-			return from
+	for _, o := range ch.others {
+		if o.member != m && o.fact != nil && o.fact.Running {
+			return o.member
 		}
 	}
 	return ""

@@ -178,7 +178,7 @@ func (s *Supervisor) survey() *survey {
 		if !ok {
 			continue
 		}
-		f := ch.facts[m]
+		f := ch.fact(m)
 		if m == s.cfg.Member {
 			f = ch.told
 		}

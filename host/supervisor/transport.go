@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -262,14 +263,12 @@ func (s *Supervisor) resync() {
 	}
 	s.do(func(c *core, now instant) {
 		for id, ch := range c.children {
-			for m := range ch.facts {
-				if usable[m] && !facts[key{m, id}] {
-					c.toldOf(now, m, id, nil)
+			for _, o := range slices.Clone(ch.others) {
+				if o.fact != nil && usable[o.member] && !facts[key{o.member, id}] {
+					c.toldOf(now, o.member, id, nil)
 				}
-			}
-			for m := range ch.pubs {
-				if !recs[key{m, id}] {
-					c.unheard(now, m, id)
+				if o.publishes && !recs[key{o.member, id}] {
+					c.unheard(now, o.member, id)
 				}
 			}
 		}
