@@ -9,7 +9,7 @@ import (
 
 // Spec is what is to be kept running. Its JSON is what is stored and sent.
 type Spec struct {
-	ID              string            `json:"id"`               // 1 to 128 letters, digits and ._-, beginning with a letter or digit
+	ID              string            `json:"id,omitempty"`     // 1 to 128 letters, digits and ._-, beginning with a letter or digit
 	Strategy        string            `json:"strategy"`         // the sandbox strategy, without "sandbox-": process
 	Config          json.RawMessage   `json:"config,omitempty"` // an object, for that strategy
 	Limits          sdk.SandboxLimits `json:"limits,omitzero"`

@@ -72,7 +72,7 @@ func (s *Supervisor) elsewhere(ctx context.Context, id string) (string, error) {
 		s.mu.Unlock()
 		return "", ErrUnknown
 	}
-	spec, at := ch.rec.Intent.Spec, ch.rec.Assignment.Member
+	spec, at := ch.rec.spec(), ch.rec.Assignment.Member
 	s.mu.Unlock()
 	d, err := s.choose(ctx, spec, s.request(s.survey(), spec, at, toMove))
 	return d.Member, err

@@ -99,7 +99,7 @@ func (c *core) move(ch *child, member, why string) {
 // holder is the member whose run has the state of a child that is to be handed
 // over, and the assignment that this run follows; empty: there is none.
 func (c *core) holder(ch *child) (member string, of version) {
-	if s := ch.rec.Intent.Spec; s == nil || s.Handoff != sdk.HandoffSnapshot {
+	if s := ch.rec.Intent.Spec; s == nil || s.rest.Handoff != sdk.HandoffSnapshot {
 		return "", version{}
 	}
 	a := &ch.rec.Assignment

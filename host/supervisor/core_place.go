@@ -89,7 +89,7 @@ func (c *core) ask(ch *child, why purpose) {
 		c.moving[ch.rec.ID] = version{} // until there is an answer
 	}
 	ch.why, ch.askedAs = why, ch.rec.Assignment.Version
-	ch.asked = c.do(action{kind: doPlace, id: ch.rec.ID, spec: ch.rec.Intent.Spec, purpose: why, previous: ch.rec.Assignment.Member, avoid: ch.avoids()})
+	ch.asked = c.do(action{kind: doPlace, id: ch.rec.ID, spec: ch.rec.spec(), purpose: why, previous: ch.rec.Assignment.Member, avoid: ch.avoids()})
 }
 
 // placed takes a strategy's answer.

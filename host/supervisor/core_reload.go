@@ -42,7 +42,7 @@ func (c *core) reload(ch *child, q request) error {
 		return bad("its last reload is not in its spec yet")
 	}
 	next := reload{Over: i.Version, Bundle: q.bundle, Note: q.note, At: c.now.wall.UnixNano()}
-	spec := i.Spec.reloaded(next)
+	spec := i.Spec.spec(q.id).reloaded(next)
 	if err := spec.check(); err != nil {
 		return fmt.Errorf("reload %w", err)
 	}
@@ -104,7 +104,7 @@ func torn(err error) bool {
 // keepUp has a run go on by an intent that says what it has been reloaded with.
 func (c *core) keepUp(ch *child) {
 	r, i := ch.run, &ch.rec.Intent
-	if r == nil || r.Reload == (reload{}) || i.Spec == nil || i.Over != r.Spec || i.Spec.Bundle != r.Reload.Bundle {
+	if r == nil || r.Reload == (reload{}) || i.Spec == nil || i.Over != r.Spec || i.Spec.rest.Bundle != r.Reload.Bundle {
 		return
 	}
 	if r.Phase != up && r.Phase != recovering {
@@ -123,11 +123,11 @@ func (c *core) adopt(ch *child) {
 	if f == nil || f.Reload == (reload{}) || f.Reload.Over != i.Version || i.Wanted != wantRunning {
 		return
 	}
-	spec := i.Spec.reloaded(f.Reload)
+	spec := i.Spec.spec(ch.rec.ID).reloaded(f.Reload)
 	if spec.check() != nil { // the other member has not looked
 		return
 	}
-	c.learn(ch, record{ID: ch.rec.ID, Intent: intent{Version: c.next(i.Version), Wanted: i.Wanted, Spec: &spec, Over: i.Version}})
+	c.learn(ch, record{ID: ch.rec.ID, Intent: intent{Version: c.next(i.Version), Wanted: i.Wanted, Spec: bodyOf(&spec), Over: i.Version}})
 }
 
 // reloaded is the spec with another bundle.

@@ -37,7 +37,7 @@ func (c *core) request(now instant, r request) error {
 		if there {
 			return &ExistsError{ID: r.id, Member: ch.rec.Assignment.Member, State: c.view(ch).State}
 		}
-		c.want(c.get(r.id), wantRunning, r.spec)
+		c.want(c.get(r.id), wantRunning, bodyOf(r.spec))
 		c.settle()
 		return nil
 	}
@@ -85,7 +85,7 @@ func (c *core) change(ch *child, r request) error {
 }
 
 // want changes the operators' part of a record, if it changes.
-func (c *core) want(ch *child, w wanted, spec *Spec) {
+func (c *core) want(ch *child, w wanted, spec *body) {
 	old := ch.rec.Intent
 	if old.Wanted == w {
 		return

@@ -146,7 +146,7 @@ func (c *core) begin(ch *child, before *run) {
 		ch.waits = fmt.Sprintf("waits until member %s has stopped it", who)
 		return
 	}
-	r := &run{For: ch.rec.Assignment.Version, Spec: ch.rec.Intent.Version, Strategy: ch.rec.Intent.Spec.Strategy, Phase: creating, take: take}
+	r := &run{For: ch.rec.Assignment.Version, Spec: ch.rec.Intent.Version, Strategy: ch.rec.Intent.Spec.rest.Strategy, Phase: creating, take: take}
 	if before != nil {
 		r.Restarts, r.recent, r.tries, r.why, r.Began = before.Restarts, before.recent, before.tries, before.why, before.Began
 		r.left = before.Phase == over
@@ -154,7 +154,7 @@ func (c *core) begin(ch *child, before *run) {
 	r.Since = c.now.wall.UnixNano()
 	ch.run = r
 	c.keep(ch)
-	r.op = c.do(action{kind: doCreate, id: ch.rec.ID, spec: ch.rec.Intent.Spec, run: r.copy(), take: take})
+	r.op = c.do(action{kind: doCreate, id: ch.rec.ID, spec: ch.rec.spec(), run: r.copy(), take: take})
 }
 
 // occupied is a member that has to stop the child before it may start here, but
@@ -183,7 +183,7 @@ func (c *core) stop(ch *child) {
 	}
 	timeout := defaultShutdownTimeout
 	if s := ch.rec.Intent.Spec; s != nil {
-		timeout = s.ShutdownTimeout
+		timeout = s.rest.ShutdownTimeout
 	}
 	r.op = c.do(action{kind: doStop, id: ch.rec.ID, run: r.copy(), timeout: timeout})
 }
@@ -359,7 +359,7 @@ func (c *core) ended(ch *child, why string, abnormal bool) {
 	if !c.wanted(ch) || !ch.right() {
 		return
 	}
-	s := ch.rec.Intent.Spec
+	s := ch.rec.Intent.Spec.rest
 	if s.Restart == sdk.RestartTemporary || s.Restart == sdk.RestartTransient && !abnormal {
 		c.finish(ch, Exited, why)
 		return

@@ -13,7 +13,7 @@ func (c *core) view(ch *child) Child {
 	a := &ch.rec.Assignment
 	v := Child{Member: a.Member, Epoch: a.Version.Epoch}
 	if ch.rec.Intent.Spec != nil {
-		v.Spec = *ch.rec.Intent.Spec
+		v.Spec = *ch.rec.spec()
 	} else {
 		v.Spec.ID = ch.rec.ID
 	}

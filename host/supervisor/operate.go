@@ -269,12 +269,12 @@ func (s *Supervisor) Blobs() (named map[string]bool, complete bool) {
 		if spec == nil {
 			continue
 		}
-		for _, id := range []string{spec.Bundle, spec.Seed} {
+		for _, id := range []string{spec.rest.Bundle, spec.rest.Seed} {
 			if id != "" {
 				named[id] = true
 			}
 		}
-		for _, v := range spec.Versions {
+		for _, v := range spec.rest.Versions {
 			named[v.Bundle] = true
 		}
 	}

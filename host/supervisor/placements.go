@@ -186,7 +186,7 @@ func (s *Supervisor) survey() *survey {
 		if f != nil && f.Running && f.Started > 0 && f.Started < s.infos[m].At {
 			v.members[n].Resources.Children++
 		} else {
-			v.reserveAt(n, ch.rec.Intent.Spec)
+			v.reserveAt(n, ch.rec.Intent.Spec.rest)
 		}
 	}
 	return v

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"unique"
-
-	"github.com/debughost/debughost/sdk"
 )
 
 // A record is all that the members agree on about one child. It has three parts,
@@ -62,7 +60,7 @@ const (
 type intent struct {
 	Version version `json:"v"`
 	Wanted  wanted  `json:"w"`
-	Spec    *Spec   `json:"s,omitempty"` // nobody changes it; nil in a tombstone
+	Spec    *body   `json:"s,omitempty"` // nil in a tombstone
 	// Over is the intent before, where this one only says what has been done to the
 	// child already: a run by that goes on by this, see reload.
 	Over version `json:"o,omitzero"`
@@ -135,14 +133,11 @@ func (r *record) removed() bool { return r.Intent.Wanted == wantRemoved }
 // maxRecord bounds a record that is stored or sent: a registry's value.
 const maxRecord = 64 << 10
 
-// encode leaves out of the spec what complete puts in again.
+// spec is the spec of a child that is not removed.
+func (r *record) spec() *Spec { return r.Intent.Spec.spec(r.ID) }
+
 func (r *record) encode() []byte {
-	out := *r
-	if out.Intent.Spec != nil {
-		sparse := out.Intent.Spec.sparse()
-		out.Intent.Spec = &sparse
-	}
-	b, err := marshal(&out)
+	b, err := marshal(r)
 	if err != nil {
 		panic(err) // Spec.check has seen its one part that could fail, the config
 	}
@@ -167,11 +162,6 @@ func parseRecord(b []byte) (record, error) {
 	var r record
 	if err := json.Unmarshal(b, &r); err != nil {
 		return record{}, fmt.Errorf("parse record: %w", err)
-	}
-	if r.Intent.Spec != nil {
-		complete := r.Intent.Spec.complete()
-		complete.ID, complete.Strategy, complete.Restart = r.ID, intern(complete.Strategy), sdk.Restart(intern(string(complete.Restart)))
-		r.Intent.Spec = &complete
 	}
 	r.intern()
 	if err := r.check(); err != nil {
@@ -212,7 +202,7 @@ func (r *record) check() error {
 	case r.removed():
 		return nil
 	}
-	return r.Intent.Spec.check()
+	return r.spec().check()
 }
 
 // fact is what one member says about a child and itself, for as long as it

@@ -29,7 +29,7 @@ func records() *rapid.Generator[record] {
 		spec := Spec{ID: "x", Strategy: "process"}.complete()
 		spec.MaxRestarts = int(i.Epoch)
 		return record{
-			ID: "x", Intent: intent{Version: i, Wanted: wantRunning, Spec: &spec},
+			ID: "x", Intent: intent{Version: i, Wanted: wantRunning, Spec: bodyOf(&spec)},
 			Assignment: assignment{Version: a, Member: "m" + a.Author, Why: string(rune('0' + a.Epoch))},
 			Outcome:    outcome{For: o, State: Failed, At: at},
 		}
@@ -56,9 +56,9 @@ func TestMergeIsCommutativeAssociativeAndIdempotent(t *testing.T) {
 // An operator's word and an arbiter's, given out of each other's sight, both hold.
 func TestMergeKeepsBothParts(t *testing.T) {
 	spec := Spec{ID: "x", Strategy: "process"}.complete()
-	old := record{ID: "x", Intent: intent{Version: version{Epoch: 1}, Wanted: wantRunning, Spec: &spec}, Assignment: assignment{Version: version{Epoch: 1}, Member: "a"}}
+	old := record{ID: "x", Intent: intent{Version: version{Epoch: 1}, Wanted: wantRunning, Spec: bodyOf(&spec)}, Assignment: assignment{Version: version{Epoch: 1}, Member: "a"}}
 	stopped, moved := old, old
-	stopped.Intent = intent{Version: version{Epoch: 2, Author: "a"}, Wanted: wantStopped, Spec: &spec}
+	stopped.Intent = intent{Version: version{Epoch: 2, Author: "a"}, Wanted: wantStopped, Spec: bodyOf(&spec)}
 	moved.Assignment = assignment{Version: version{Epoch: 2, Author: "b"}, Member: "b"}
 	m := merge(stopped, moved)
 	require.Equal(t, wantStopped, m.Intent.Wanted)
@@ -115,7 +115,7 @@ func bytesOf(b byte, n int) []byte {
 // A record comes from other members: whatever it is, it is an error or a valid one.
 func FuzzParseRecord(f *testing.F) {
 	spec := Spec{ID: "x", Strategy: "process", Config: json.RawMessage(`{"command":["true"]}`)}.complete()
-	r := record{ID: "x", Intent: intent{Version: version{Epoch: 1, Author: "a"}, Wanted: wantRunning, Spec: &spec}}
+	r := record{ID: "x", Intent: intent{Version: version{Epoch: 1, Author: "a"}, Wanted: wantRunning, Spec: bodyOf(&spec)}}
 	f.Add(r.encode())
 	f.Add([]byte(`{"id":"x","i":{"v":{"e":1},"w":"removed"}}`))
 	f.Add([]byte(`{}`))
@@ -139,12 +139,12 @@ func FuzzParseRecord(f *testing.F) {
 func TestConfigIsKeptAsWritten(t *testing.T) {
 	config := `{"command":["sh","-c","a <b >c && d"]}`
 	spec := Spec{ID: "x", Strategy: "process", Config: []byte(config)}.complete()
-	r := record{ID: "x", Intent: intent{Version: version{Epoch: 1}, Wanted: wantRunning, Spec: &spec}}
+	r := record{ID: "x", Intent: intent{Version: version{Epoch: 1}, Wanted: wantRunning, Spec: bodyOf(&spec)}}
 	sent, err := marshal(envelope{1, 1, r.encode()})
 	require.NoError(t, err)
 	var e envelope
 	require.NoError(t, json.Unmarshal(sent, &e))
 	got, err := parseRecord(e.Record)
 	require.NoError(t, err)
-	require.Equal(t, config, string(got.Intent.Spec.Config))
+	require.Equal(t, config, string(got.spec().Config))
 }

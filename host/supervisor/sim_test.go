@@ -872,7 +872,7 @@ func (s *sim) handsOver(id string) bool {
 		if n.core == nil {
 			continue
 		}
-		if ch := n.core.children[id]; ch != nil && ch.rec.Intent.Spec != nil && ch.rec.Intent.Spec.Handoff == sdk.HandoffSnapshot {
+		if ch := n.core.children[id]; ch != nil && ch.rec.Intent.Spec != nil && ch.rec.spec().Handoff == sdk.HandoffSnapshot {
 			return true
 		}
 	}
