@@ -274,14 +274,14 @@ func (c *core) learn(ch *child, r record) (news bool) {
 	}
 	was := ch.rec
 	ch.rec = merge(ch.rec, r)
-	mine := ch.rec.Intent.Version != was.Intent.Version && r.Intent.Version.Author == c.self ||
-		ch.rec.Assignment.Version != was.Assignment.Version && r.Assignment.Version.Author == c.self ||
-		ch.rec.Outcome.For != was.Outcome.For && ch.rec.Assignment.Member == c.self
+	mine := ch.rec.Intent.Version != was.Intent.Version && r.Intent.Version.signature().author == c.self ||
+		ch.rec.Assignment.Version != was.Assignment.Version && r.Assignment.Version.signature().author == c.self ||
+		ch.rec.outcome().For != was.outcome().For && ch.rec.Assignment.Member == c.self
 	if ch.rec.Assignment.Version != was.Assignment.Version {
 		ch.tries, ch.retry, ch.reason, ch.review = 0, 0, "", false
 		if m := ch.rec.Assignment.Member; m != "" {
 			what := "placed"
-			if ch.rec.Assignment.Take == m {
+			if ch.rec.Assignment.take() == m {
 				what = "not_moved"
 			}
 			c.note(ch, Entry{Time: time.Unix(0, ch.rec.Assignment.Version.At), Member: m, What: what, Reason: ch.rec.Assignment.Why})
@@ -313,7 +313,7 @@ func (c *core) forget(ch *child) {
 
 // next is the version of a part that this member changes.
 func (c *core) next(v version) version {
-	return version{Epoch: v.Epoch + 1, Quorum: c.quorum, Author: c.self, At: c.now.wall.UnixNano()}
+	return versionOf(v.Epoch+1, c.quorum, c.self, c.now.wall.UnixNano())
 }
 
 // maxHistory bounds a child's history.

@@ -76,7 +76,7 @@ func (ch *child) avoids() string {
 
 // balks is why a handoff by the assignment in force has failed on this member.
 func (ch *child) balks() string {
-	if ch.hand == nil || ch.rec.Assignment.Take == "" || ch.hand.balked != ch.rec.Assignment.Version {
+	if ch.hand == nil || ch.rec.Assignment.take() == "" || ch.hand.balked != ch.rec.Assignment.Version {
 		return ""
 	}
 	return ch.hand.balk
@@ -104,8 +104,8 @@ func (c *core) holder(ch *child) (member string, of version) {
 	}
 	a := &ch.rec.Assignment
 	member, of = a.Member, a.Version
-	if a.Take != "" && !c.begun(ch) {
-		member, of = a.Take, a.Of
+	if a.take() != "" && !c.begun(ch) {
+		member, of = a.take(), a.of()
 	}
 	if f := c.factOf(ch, member); f == nil || f.State != Running || !c.peers[member].up {
 		return "", version{}
@@ -124,7 +124,7 @@ func (c *core) begun(ch *child) bool {
 func (c *core) handed(ch *child) bool {
 	a := &ch.rec.Assignment
 	_, ended := ch.rec.ended()
-	return a.Take != "" && a.Take != a.Member && ch.rec.Intent.Wanted == wantRunning && !ended
+	return a.take() != "" && a.take() != a.Member && ch.rec.Intent.Wanted == wantRunning && !ended
 }
 
 // reclaim calls a move off that came to nothing while the old run goes on: that
@@ -140,7 +140,7 @@ func (c *core) reclaim(ch *child) {
 		}
 		return
 	}
-	if old := c.factOf(ch, a.Take); !c.peers[a.Take].up || old == nil || old.State != Running {
+	if old := c.factOf(ch, a.take()); !c.peers[a.take()].up || old == nil || old.State != Running {
 		return // and so the new member starts it afresh
 	}
 	h := ch.hands()
@@ -161,7 +161,7 @@ func (c *core) reclaim(ch *child) {
 
 func (c *core) takeBack(ch *child, why string) {
 	a, h := ch.rec.Assignment, ch.hands()
-	c.reassign(ch, a.Take, fmt.Sprintf("the move to member %s failed: %s", a.Member, why), a.Take, a.Of)
+	c.reassign(ch, a.take(), fmt.Sprintf("the move to member %s failed: %s", a.Member, why), a.take(), a.of())
 	h.pause = c.now.mono + min(balkMin<<min(h.balks, 10), balkMax)
 	h.avoid, h.balks = a.Member, h.balks+1
 	c.wake(ch, h.pause)
@@ -171,14 +171,14 @@ func (c *core) takeBack(ch *child, why string) {
 // another one's: until that has begun with its state.
 func (c *core) handing(ch *child) bool {
 	a := &ch.rec.Assignment
-	return c.handed(ch) && a.Take == c.self && ch.run != nil && ch.run.For == a.Of &&
+	return c.handed(ch) && a.take() == c.self && ch.run != nil && ch.run.For == a.of() &&
 		ch.run.Spec == ch.rec.Intent.Version && !c.leaving && !c.begun(ch)
 }
 
 // keepOn has a run go on by an assignment that says so.
 func (c *core) keepOn(ch *child) {
 	a, r := &ch.rec.Assignment, ch.run
-	if r == nil || a.Member != c.self || a.Take != c.self || r.For != a.Of || r.Spec != ch.rec.Intent.Version {
+	if r == nil || a.Member != c.self || a.take() != c.self || r.For != a.of() || r.Spec != ch.rec.Intent.Version {
 		return
 	}
 	switch r.Phase {
@@ -192,23 +192,23 @@ func (c *core) keepOn(ch *child) {
 // While it is not ready, the child waits.
 func (c *core) taking(ch *child, before *run) (member string, ready bool) {
 	a := &ch.rec.Assignment
-	if a.Take == "" || a.Take == c.self || !c.peers[a.Take].up || before != nil && before.Began || c.vacated(ch, a.Take, a.Version) {
+	if a.take() == "" || a.take() == c.self || !c.peers[a.take()].up || before != nil && before.Began || c.vacated(ch, a.take(), a.Version) {
 		return "", true
 	}
 	if ch.waits = ch.balks(); ch.waits != "" {
 		return "", false
 	}
-	if f := ch.fact(a.Take); f != nil && f.State == Running && f.Seen.covers(a.Version) {
-		return a.Take, true
+	if f := ch.fact(a.take()); f != nil && f.State == Running && f.Seen.covers(a.Version) {
+		return a.take(), true
 	}
 	h := ch.hands()
 	if h.awaited != a.Version {
 		h.awaited, h.until = a.Version, c.now.mono+handoffWait
 		c.wake(ch, h.until)
 	}
-	ch.waits = fmt.Sprintf("waits for its state from member %s", a.Take)
+	ch.waits = fmt.Sprintf("waits for its state from member %s", a.take())
 	if h.until <= c.now.mono {
-		c.refuse(ch, a.Version, a.Take, fmt.Sprintf("that member is not ready to hand it over after %s", handoffWait))
+		c.refuse(ch, a.Version, a.take(), fmt.Sprintf("that member is not ready to hand it over after %s", handoffWait))
 		ch.waits = h.balk
 	}
 	return "", false

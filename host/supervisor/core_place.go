@@ -188,14 +188,12 @@ func (c *core) reassign(ch *child, member, why, take string, of version) {
 	if old.Member != "" && old.Member != member {
 		from = append(from, old.Member)
 	}
-	for _, m := range old.From {
+	for _, m := range old.from() {
 		if m != member && !slices.Contains(from, m) && !c.vacated(ch, m, old.Version) && len(from) < maxFrom {
 			from = append(from, m)
 		}
 	}
-	c.learn(ch, record{ID: ch.rec.ID, Intent: ch.rec.Intent, Assignment: assignment{
-		Version: c.next(old.Version), Member: member, From: from, Take: take, Of: of, Why: why,
-	}, Outcome: ch.rec.Outcome})
+	c.learn(ch, record{ID: ch.rec.ID, Intent: ch.rec.Intent, Assignment: newAssignment(c.next(old.Version), intern(member), intern(why), from, take, of), Outcome: ch.rec.Outcome})
 }
 
 // vacated tells whether nothing of a child is on a member, which knows that

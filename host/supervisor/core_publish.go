@@ -112,7 +112,7 @@ func (c *core) here(ch *child) *fact {
 			f.Last = &ch.history[i]
 		}
 	}
-	waited := ch.rec.Intent.Wanted == wantRunning && slices.Contains(a.From, c.self) && !ch.arrived(a.Member)
+	waited := ch.rec.Intent.Wanted == wantRunning && slices.Contains(a.from(), c.self) && !ch.arrived(a.Member)
 	if f.State == "" && !f.Running && !waited {
 		return nil
 	}
@@ -124,7 +124,7 @@ func (c *core) here(ch *child) *fact {
 func (ch *child) arrived(member string) bool {
 	f := ch.fact(member)
 	_, ended := ch.rec.ended()
-	if ch.rec.Assignment.Take != "" && f != nil && !f.Began {
+	if ch.rec.Assignment.take() != "" && f != nil && !f.Began {
 		return ended // it may have to begin afresh yet
 	}
 	return ended || f != nil && f.Running && f.Seen.covers(ch.rec.Assignment.Version)

@@ -104,7 +104,7 @@ func torn(err error) bool {
 // keepUp has a run go on by an intent that says what it has been reloaded with.
 func (c *core) keepUp(ch *child) {
 	r, i := ch.run, &ch.rec.Intent
-	if r == nil || r.Reload == (reload{}) || i.Spec == nil || i.Over != r.Spec || i.Spec.rest.Bundle != r.Reload.Bundle {
+	if r == nil || r.Reload == (reload{}) || i.Spec == nil || i.Over == nil || *i.Over != r.Spec || i.Spec.rest.Bundle != r.Reload.Bundle {
 		return
 	}
 	if r.Phase != up && r.Phase != recovering {
@@ -127,7 +127,8 @@ func (c *core) adopt(ch *child) {
 	if spec.check() != nil { // the other member has not looked
 		return
 	}
-	c.learn(ch, record{ID: ch.rec.ID, Intent: intent{Version: c.next(i.Version), Wanted: i.Wanted, Spec: bodyOf(&spec), Over: i.Version}})
+	over := i.Version
+	c.learn(ch, record{ID: ch.rec.ID, Intent: intent{Version: c.next(over), Wanted: i.Wanted, Spec: bodyOf(&spec), Over: &over}})
 }
 
 // reloaded is the spec with another bundle.

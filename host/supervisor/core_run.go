@@ -161,7 +161,7 @@ func (c *core) begin(ch *child, before *run) {
 // for one whose run's state it begins with. Of one that is gone nothing is known,
 // and nothing is waited for.
 func (c *core) occupied(ch *child, take string) string {
-	for _, m := range ch.rec.Assignment.From {
+	for _, m := range ch.rec.Assignment.from() {
 		if m != c.self && m != take && c.peers[m].up && !c.vacated(ch, m, ch.rec.Assignment.Version) {
 			return m
 		}
@@ -271,7 +271,7 @@ func (c *core) created(now instant, id string, op uint64, h sdk.SandboxHandle, s
 			c.ended(ch, "it cannot be started: "+err.Error(), true)
 		default:
 			r.life = op
-			r.Began = r.Began || ch.rec.Assignment.Take != "" && r.For == ch.rec.Assignment.Version
+			r.Began = r.Began || ch.rec.Assignment.take() != "" && r.For == ch.rec.Assignment.Version
 			c.came(ch, h, st)
 			e := Entry{Member: c.self, What: "started"}
 			if r.take != "" {
@@ -384,7 +384,7 @@ func times(n int) string {
 
 // finish writes down how an assignment ended.
 func (c *core) finish(ch *child, s State, why string) {
-	c.learn(ch, record{ID: ch.rec.ID, Intent: ch.rec.Intent, Assignment: ch.rec.Assignment, Outcome: outcome{
+	c.learn(ch, record{ID: ch.rec.ID, Intent: ch.rec.Intent, Assignment: ch.rec.Assignment, Outcome: &outcome{
 		For: ch.rec.Assignment.Version, State: s, Reason: why, Restarts: ch.run.Restarts, At: c.now.wall.UnixNano(),
 	}})
 }

@@ -57,11 +57,11 @@ func (c *core) state(ch *child, f *fact) (State, string, int64) {
 	case r.Assignment.Member == "" || !c.peers[r.Assignment.Member].up:
 		return c.pending(ch)
 	case f != nil && f.Seen.covers(r.Assignment.Version) && f.State != "" && f.State != Stopping && !(f.State == Starting && elsewhere != ""):
-		if f.State == Running && r.Assignment.Take == r.Assignment.Member {
+		if f.State == Running && r.Assignment.take() == r.Assignment.Member {
 			return Running, r.Assignment.Why, f.Since // why it is not where it was to be
 		}
 		return f.State, f.Reason, f.Since
-	case elsewhere != "" && elsewhere == r.Assignment.Take:
+	case elsewhere != "" && elsewhere == r.Assignment.take():
 		return Moving, fmt.Sprintf("member %s takes its state over from member %s, where it runs", r.Assignment.Member, elsewhere), r.Assignment.Version.At
 	case elsewhere != "":
 		return Moving, fmt.Sprintf("member %s is to stop it first", elsewhere), r.Assignment.Version.At

@@ -6,46 +6,28 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"unique"
 )
 
-// A record is all that the members agree on about one child. It has three parts,
+// record is all that the members agree on about one child. It has three parts,
 // each with a total order of its own, and two records merge by taking the
 // greater of each part: so the merge is commutative and idempotent, an operator's
 // stop on one side of a partition and a new placement on the other both hold
 // afterwards, and nobody needs to be asked.
 type record struct {
-	ID         string     `json:"id"`
-	Intent     intent     `json:"i"`
-	Assignment assignment `json:"m,omitzero"`
-	Outcome    outcome    `json:"o,omitzero"`
+	ID         string
+	Intent     intent
+	Assignment assignment
+	Outcome    *outcome // nil: none
 }
 
-// version orders the values that one part of a record has had. Of two with one
-// epoch, which only members out of each other's sight can make, the one from a
-// majority is the greater, then that of the author whose name is.
-type version struct {
-	Epoch  uint64 `json:"e"`
-	Quorum bool   `json:"q,omitempty"`
-	Author string `json:"a,omitempty"`
-	At     int64  `json:"t,omitempty"` // wall clock of the author, Unix nanoseconds
+// recordJSON is a record on the disk and the wire.
+type recordJSON struct {
+	ID         string         `json:"id"`
+	Intent     intent         `json:"i"`
+	Assignment assignmentJSON `json:"m,omitzero"`
+	Outcome    *outcome       `json:"o,omitempty"`
 }
-
-func (v version) compare(w version) int {
-	if c := cmp.Compare(v.Epoch, w.Epoch); c != 0 {
-		return c
-	}
-	if v.Quorum != w.Quorum {
-		if v.Quorum {
-			return 1
-		}
-		return -1
-	}
-	return cmp.Or(strings.Compare(v.Author, w.Author), cmp.Compare(v.At, w.At))
-}
-
-func (v version) covers(w version) bool { return v.compare(w) >= 0 }
 
 // wanted is what an operator wants of a child.
 type wanted string
@@ -63,21 +45,54 @@ type intent struct {
 	Spec    *body   `json:"s,omitempty"` // nil in a tombstone
 	// Over is the intent before, where this one only says what has been done to the
 	// child already: a run by that goes on by this, see reload.
-	Over version `json:"o,omitzero"`
+	Over *version `json:"o,omitempty"`
 }
 
 // assignment is the arbiters' part.
 type assignment struct {
-	Version version `json:"v"`
-	Member  string  `json:"m,omitempty"` // empty: to be placed
-	// From are members where the child may run still. Member starts it when each
+	Version version
+	Member  string // empty: to be placed
+	Why     string
+	transit *transit // nil: of no others
+}
+
+// transit is what an assignment has that follows upon others.
+type transit struct {
+	// from are members where the child may run still. Member starts it when each
 	// of them has said, of this version, that it does not, or is gone.
-	From []string `json:"f,omitempty"`
-	// Take is a member with a run of the assignment Of. Where it is Member itself, that
-	// run goes on; else Member begins with that run's state, and Take ends it then.
-	Take string  `json:"k,omitempty"`
-	Of   version `json:"o,omitzero"`
-	Why  string  `json:"y,omitempty"`
+	from []string
+	// take is a member with a run of the assignment of. Where it is Member itself, that
+	// run goes on; else Member begins with that run's state, and take ends it then.
+	take string
+	of   version
+}
+
+func newAssignment(v version, member, why string, from []string, take string, of version) assignment {
+	a := assignment{Version: v, Member: member, Why: why}
+	if len(from) > 0 || take != "" || of != (version{}) {
+		a.transit = &transit{from, take, of}
+	}
+	return a
+}
+
+func (a *assignment) from() []string { return a.came().from }
+func (a *assignment) take() string   { return a.came().take }
+func (a *assignment) of() version    { return a.came().of }
+
+func (a *assignment) came() transit {
+	if a.transit == nil {
+		return transit{}
+	}
+	return *a.transit
+}
+
+type assignmentJSON struct {
+	Version version  `json:"v"`
+	Member  string   `json:"m,omitempty"`
+	From    []string `json:"f,omitempty"`
+	Take    string   `json:"k,omitempty"`
+	Of      version  `json:"o,omitzero"`
+	Why     string   `json:"y,omitempty"`
 }
 
 // outcome is the part of the member that the child is assigned to: how an
@@ -99,7 +114,7 @@ func merge(a, b record) record {
 	if b.Assignment.Version.compare(a.Assignment.Version) > 0 {
 		a.Assignment = b.Assignment
 	}
-	if cmp.Or(b.Outcome.For.compare(a.Outcome.For), cmp.Compare(b.Outcome.At, a.Outcome.At)) > 0 {
+	if o, p := a.outcome(), b.outcome(); cmp.Or(p.For.compare(o.For), cmp.Compare(p.At, o.At)) > 0 {
 		a.Outcome = b.Outcome
 	}
 	return a
@@ -112,7 +127,8 @@ type stamp struct {
 }
 
 func (r *record) stamp() stamp {
-	return stamp{r.Intent.Version, r.Assignment.Version, r.Outcome.For, r.Outcome.At}
+	o := r.outcome()
+	return stamp{r.Intent.Version, r.Assignment.Version, o.For, o.At}
 }
 
 // covers tells whether a record with stamp s has nothing to learn from one with
@@ -122,10 +138,18 @@ func (s stamp) covers(t stamp) bool {
 		cmp.Or(s.outcome.compare(t.outcome), cmp.Compare(s.at, t.at)) >= 0
 }
 
+// outcome is the last one; the zero value where there is none.
+func (r *record) outcome() outcome {
+	if r.Outcome == nil {
+		return outcome{}
+	}
+	return *r.Outcome
+}
+
 // ended is the outcome of the assignment in force.
-func (r *record) ended() (outcome, bool) {
-	ok := r.Outcome.State != "" && r.Outcome.For == r.Assignment.Version
-	return r.Outcome, ok
+func (r *record) ended() (o outcome, ok bool) {
+	o = r.outcome()
+	return o, o.State != "" && o.For == r.Assignment.Version
 }
 
 func (r *record) removed() bool { return r.Intent.Wanted == wantRemoved }
@@ -137,7 +161,8 @@ const maxRecord = 64 << 10
 func (r *record) spec() *Spec { return r.Intent.Spec.spec(r.ID) }
 
 func (r *record) encode() []byte {
-	b, err := marshal(r)
+	a := &r.Assignment
+	b, err := marshal(&recordJSON{r.ID, r.Intent, assignmentJSON{a.Version, a.Member, a.from(), a.take(), a.of(), a.Why}, r.Outcome})
 	if err != nil {
 		panic(err) // Spec.check has seen its one part that could fail, the config
 	}
@@ -159,24 +184,20 @@ func parseRecord(b []byte) (record, error) {
 	if len(b) > maxRecord {
 		return record{}, fmt.Errorf("parse record: %d bytes, and at most %d are allowed", len(b), maxRecord)
 	}
-	var r record
-	if err := json.Unmarshal(b, &r); err != nil {
+	var j recordJSON
+	if err := json.Unmarshal(b, &j); err != nil {
 		return record{}, fmt.Errorf("parse record: %w", err)
 	}
-	r.intern()
+	m := &j.Assignment
+	r := record{ID: j.ID, Intent: j.Intent, Assignment: newAssignment(m.Version, intern(m.Member), intern(m.Why), m.From, intern(m.Take), m.Of), Outcome: j.Outcome}
+	r.Intent.Wanted = wanted(intern(string(r.Intent.Wanted)))
+	if r.outcome() == (outcome{}) {
+		r.Outcome = nil
+	}
 	if err := r.check(); err != nil {
 		return record{}, fmt.Errorf("parse record of %.200q: %w", r.ID, err)
 	}
 	return r, nil
-}
-
-// intern has words that many records have share their memory.
-func (r *record) intern() {
-	for _, v := range []*version{&r.Intent.Version, &r.Intent.Over, &r.Assignment.Version, &r.Assignment.Of, &r.Outcome.For} {
-		v.Author = intern(v.Author)
-	}
-	r.Assignment.Take = intern(r.Assignment.Take)
-	r.Assignment.Member, r.Intent.Wanted = intern(r.Assignment.Member), wanted(intern(string(r.Intent.Wanted)))
 }
 
 // intern returns the one copy of a short word.
@@ -197,8 +218,8 @@ func (r *record) check() error {
 		return fmt.Errorf("%.50q is nothing that can be wanted", r.Intent.Wanted)
 	case !r.removed() && r.Intent.Spec == nil:
 		return fmt.Errorf("it has no spec")
-	case !slices.Contains([]State{"", Exited, Failed}, r.Outcome.State):
-		return fmt.Errorf("%.50q is no outcome", r.Outcome.State)
+	case !slices.Contains([]State{"", Exited, Failed}, r.outcome().State):
+		return fmt.Errorf("%.50q is no outcome", r.outcome().State)
 	case r.removed():
 		return nil
 	}

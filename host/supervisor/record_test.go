@@ -12,10 +12,8 @@ import (
 
 func versions(epochs int) *rapid.Generator[version] {
 	return rapid.Custom(func(t *rapid.T) version {
-		return version{
-			Epoch: uint64(rapid.IntRange(0, epochs).Draw(t, "epoch")), Quorum: rapid.Bool().Draw(t, "quorum"),
-			Author: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "author"), At: int64(rapid.IntRange(0, 1).Draw(t, "at")),
-		}
+		return versionOf(uint64(rapid.IntRange(0, epochs).Draw(t, "epoch")), rapid.Bool().Draw(t, "quorum"),
+			rapid.SampledFrom([]string{"a", "b"}).Draw(t, "author"), int64(rapid.IntRange(0, 1).Draw(t, "at")))
 	})
 }
 
@@ -30,8 +28,8 @@ func records() *rapid.Generator[record] {
 		spec.MaxRestarts = int(i.Epoch)
 		return record{
 			ID: "x", Intent: intent{Version: i, Wanted: wantRunning, Spec: bodyOf(&spec)},
-			Assignment: assignment{Version: a, Member: "m" + a.Author, Why: string(rune('0' + a.Epoch))},
-			Outcome:    outcome{For: o, State: Failed, At: at},
+			Assignment: assignment{Version: a, Member: "m" + a.signature().author, Why: string(rune('0' + a.Epoch))},
+			Outcome:    &outcome{For: o, State: Failed, At: at},
 		}
 	})
 }
@@ -58,8 +56,8 @@ func TestMergeKeepsBothParts(t *testing.T) {
 	spec := Spec{ID: "x", Strategy: "process"}.complete()
 	old := record{ID: "x", Intent: intent{Version: version{Epoch: 1}, Wanted: wantRunning, Spec: bodyOf(&spec)}, Assignment: assignment{Version: version{Epoch: 1}, Member: "a"}}
 	stopped, moved := old, old
-	stopped.Intent = intent{Version: version{Epoch: 2, Author: "a"}, Wanted: wantStopped, Spec: bodyOf(&spec)}
-	moved.Assignment = assignment{Version: version{Epoch: 2, Author: "b"}, Member: "b"}
+	stopped.Intent = intent{Version: versionOf(2, false, "a", 0), Wanted: wantStopped, Spec: bodyOf(&spec)}
+	moved.Assignment = assignment{Version: versionOf(2, false, "b", 0), Member: "b"}
 	m := merge(stopped, moved)
 	require.Equal(t, wantStopped, m.Intent.Wanted)
 	require.Equal(t, "b", m.Assignment.Member)
@@ -115,7 +113,7 @@ func bytesOf(b byte, n int) []byte {
 // A record comes from other members: whatever it is, it is an error or a valid one.
 func FuzzParseRecord(f *testing.F) {
 	spec := Spec{ID: "x", Strategy: "process", Config: json.RawMessage(`{"command":["true"]}`)}.complete()
-	r := record{ID: "x", Intent: intent{Version: version{Epoch: 1, Author: "a"}, Wanted: wantRunning, Spec: bodyOf(&spec)}}
+	r := record{ID: "x", Intent: intent{Version: versionOf(1, false, "a", 0), Wanted: wantRunning, Spec: bodyOf(&spec)}}
 	f.Add(r.encode())
 	f.Add([]byte(`{"id":"x","i":{"v":{"e":1},"w":"removed"}}`))
 	f.Add([]byte(`{}`))

@@ -543,7 +543,7 @@ func (s *sim) perform(n *simNode, a action) {
 		case doCreate, doStop, doRecover, doDestroy, doReload, doPlace:
 			s.logf("%s: %s: %s %s", n.name, a.id, a.kind, a.purpose)
 		case doSave:
-			s.logf("%s: %s: %s %s %d, %s %d from %v by %s", n.name, a.id, a.kind, a.rec.Intent.Wanted, a.rec.Intent.Version.Epoch, a.rec.Assignment.Member, a.rec.Assignment.Version.Epoch, a.rec.Assignment.From, a.rec.Assignment.Version.Author)
+			s.logf("%s: %s: %s %s %d, %s %d from %v by %s", n.name, a.id, a.kind, a.rec.Intent.Wanted, a.rec.Intent.Version.Epoch, a.rec.Assignment.Member, a.rec.Assignment.Version.Epoch, a.rec.Assignment.from(), a.rec.Assignment.Version.signature().author)
 		case doTell:
 			s.logf("%s: %s: tell %+v", n.name, a.id, a.fact)
 		}
@@ -941,8 +941,8 @@ func (s *sim) settledChild(id string, live []*simNode) string {
 		return fmt.Sprintf("runs at %v, want %d: %+v", runs, want, rec)
 	}
 	if want == 1 {
-		if has := s.procs[id][runs[0]].has; has != first.rec.Intent.Spec.Bundle {
-			return fmt.Sprintf("runs %.8q, and its spec says %.8q", has, first.rec.Intent.Spec.Bundle)
+		if has := s.procs[id][runs[0]].has; has != first.rec.Intent.Spec.rest.Bundle {
+			return fmt.Sprintf("runs %.8q, and its spec says %.8q", has, first.rec.Intent.Spec.rest.Bundle)
 		}
 	}
 	return ""
