@@ -113,15 +113,16 @@ func TestBooksAreSmall(t *testing.T) {
 			heap = heapUsed()
 			a.hear(t, "b", saidByB)
 			runs += heapUsed() - heap
-			runtime.KeepAlive(saidByA)
-			runtime.KeepAlive(saidByB)
 			a.close(t)
 			b.close(t)
 			heap = heapUsed()
 			a = newBooks(t, "a", filepath.Join(dir, "a"))
 			a.takeOver()
+			a.hear(t, "b", saidByB)
 			restarted := heapUsed() - heap
 			a.close(t)
+			runtime.KeepAlive(saidByA)
+			runtime.KeepAlive(saidByB)
 			disk := onDisk(t, filepath.Join(dir, "a"))
 			t.Logf("bytes a child: %d on disk; in memory %d where it runs, %d after a restart, %d where it is known", disk/n, runs/n, restarted/n, knows/n)
 			require.Less(t, disk, int64(n*1000))
@@ -221,11 +222,12 @@ func (b *books) start(t *testing.T, n int, spec func(int) Spec) (out []news) {
 		b.do(func(c *core, now instant) {
 			require.NoError(t, c.request(now, request{kind: askStart, id: s.ID, spec: &s}))
 			ch := c.children[s.ID]
-			if ch.asked == 0 { // it is for the other one to decide
+			if ch.errand == nil { // it is for the other one to decide
 				c.assign(ch, b.cfg.Member, "")
 				c.settle()
+			} else {
+				c.placed(now, s.ID, ch.asked, sdk.Decision{Member: b.cfg.Member}, nil)
 			}
-			c.placed(now, s.ID, ch.asked, sdk.Decision{Member: b.cfg.Member}, nil)
 			c.created(now, s.ID, ch.run.op, sdk.SandboxHandle{ID: s.ID, State: []byte(`{"pid":12345,"start":1234567}`)}, sdk.SandboxStatus{OSPid: 1}, nil)
 		})
 		out = append(out, b.said()...)

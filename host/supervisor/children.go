@@ -233,7 +233,7 @@ func (s *Supervisor) Get(ctx context.Context, id string) (Child, error) {
 		return Child{}, fmt.Errorf("find child %.200q: %w", id, ErrUnknown)
 	}
 	c := s.core.view(ch)
-	c.History = slices.Clone(ch.history)
+	c.History = ch.entries()
 	strategy := ""
 	if ch.run != nil && ch.run.Phase == up {
 		strategy = ch.run.Strategy

@@ -25,6 +25,7 @@ import (
 //	core_publish.go  what is told to other members
 type core struct {
 	self string
+	me   word // self
 	cfg  coreConfig
 	now  instant
 
@@ -37,6 +38,7 @@ type core struct {
 	leaving  bool
 
 	dirty  []*child
+	spare  *errand // to be used again
 	timers timers
 	moving map[string]version // moves that this member has begun and that are under way
 	queue  []string           // children that wait for the end of such a move
@@ -63,11 +65,30 @@ type child struct {
 	rec    record
 	run    *run    // here; nil while there is nothing
 	others []other // that say something of it, in no order
-	dirty  bool
 
 	arbiter string // in era
 	era     uint64
 
+	hand    *handoff // nil: no move of it has ever taken its state along
+	told    *fact    // of this member
+	history *line    // the newest of its lines; nil: none
+
+	// *errand is nil while there is nothing in it. It is there while the child is
+	// looked at, and behind open.
+	*errand
+
+	dirty     bool
+	review    bool // a member has joined that it might be better on
+	queued    bool // in core.queue
+	published bool // by this member
+	unsaid    bool // what it publishes is not the newest
+	authored  bool // this member has changed it, and not seen yet that another one knows
+	toldOut   bool // others were told what this one says of it
+}
+
+// errand is what is of interest of a child while something is to be done about it:
+// most have none.
+type errand struct {
 	// The arbiter's.
 	asked   uint64  // the question to a placement strategy that is open; 0: none
 	askedAs version // of the assignment, when it was asked
@@ -75,25 +96,42 @@ type child struct {
 	retry   time.Duration // not to be asked before
 	tries   int
 	reason  string // why it is pending
-	review  bool   // a member has joined that it might be better on
-	queued  bool   // in core.queue
 
 	// The runner's.
 	waits     string // for what a start waits
 	suspended string // why it does not run on this side
 	checked   uint64 // the era of which it was asked whether it may
 
-	hand *handoff // nil: no move of it has ever taken its state along
-
 	// What is told.
-	published bool          // by this member
-	unsaid    bool          // what it publishes is not the newest
-	authored  bool          // this member has changed it, and not seen yet that another one knows
-	alone     time.Duration // since when nobody else in sight publishes what is known; 0: somebody does
-	fresh     time.Duration // until when a tombstone is published
-	told      *fact         // of this member
-	toldOut   bool          // others were told
-	history   []Entry
+	alone time.Duration // since when nobody else in sight publishes what is known; 0: somebody does
+	fresh time.Duration // until when a tombstone is published
+}
+
+// open has a child have its errand.
+func (c *core) open(ch *child) {
+	if ch.errand == nil {
+		if ch.errand = c.spare; ch.errand == nil {
+			ch.errand = &errand{}
+		}
+		c.spare = nil
+	}
+}
+
+// close lets go of an errand that has come to its end.
+func (c *core) close(ch *child) {
+	e := ch.errand
+	if e.asked == 0 {
+		e.askedAs, e.why = version{}, ""
+	}
+	if e.retry <= c.now.mono {
+		e.retry = 0
+	}
+	if e.fresh <= c.now.mono {
+		e.fresh = 0
+	}
+	if *e == (errand{}) {
+		ch.errand, c.spare = nil, e
+	}
 }
 
 // other is what another member says of a child.
@@ -192,7 +230,7 @@ const (
 
 func newCore(self string, cfg coreConfig, now instant) *core {
 	return &core{
-		self: self, cfg: cfg, now: now, children: map[string]*child{}, moving: map[string]version{},
+		self: self, me: wordOf(self), cfg: cfg, now: now, children: map[string]*child{}, moving: map[string]version{},
 		peers: map[string]peer{self: {up: true, usable: true}}, usable: []string{self}, era: 1, quorum: true,
 	}
 }
@@ -230,6 +268,8 @@ func (c *core) settle() {
 
 // look brings one child into the state that follows from what is known.
 func (c *core) look(ch *child) {
+	c.open(ch)
+	defer c.close(ch)
 	c.arbitrate(ch)
 	c.runHere(ch)
 	c.publish(ch)
@@ -272,6 +312,7 @@ func (c *core) learn(ch *child, r record) (news bool) {
 	if old.covers(r.stamp()) {
 		return false
 	}
+	c.open(ch)
 	was := ch.rec
 	ch.rec = merge(ch.rec, r)
 	mine := ch.rec.Intent.Version != was.Intent.Version && r.Intent.Version.signature().author == c.self ||
@@ -316,9 +357,6 @@ func (c *core) next(v version) version {
 	return versionOf(v.Epoch+1, c.quorum, c.self, c.now.wall.UnixNano())
 }
 
-// maxHistory bounds a child's history.
-const maxHistory = 20
-
 // note adds to a child's history; it happens now, unless it says when.
 func (c *core) note(ch *child, e Entry) {
 	if e.Time.IsZero() {
@@ -331,10 +369,11 @@ func (c *core) note(ch *child, e Entry) {
 		exit.Reason = brief(exit.Reason)
 		e.Exit = &exit
 	}
-	if ch.recalls(&e) {
+	l := lineOf(e)
+	if ch.recalls(l) != nil {
 		return
 	}
-	c.remember(ch, e)
+	ch.remember(l)
 	c.do(action{kind: doNote, id: ch.rec.ID, entry: &e})
 }
 
@@ -352,13 +391,6 @@ func brief(s string) string {
 		n--
 	}
 	return s[:n] + "…"
-}
-
-func (c *core) remember(ch *child, e Entry) {
-	if len(ch.history) >= maxHistory {
-		ch.history = append(ch.history[:0:0], ch.history[len(ch.history)-maxHistory+1:]...)
-	}
-	ch.history = append(ch.history, e)
 }
 
 // wake has a child looked at again at a time.
@@ -413,7 +445,10 @@ func (c *core) load(now instant, recs []record, runs map[string]*run, histories 
 	c.at(now)
 	for _, r := range recs {
 		ch := c.get(r.ID)
-		ch.rec, ch.history = r, histories[r.ID]
+		ch.rec = r
+		for _, e := range histories[r.ID] {
+			ch.remember(lineOf(e))
+		}
 		if r := runs[r.ID]; r != nil {
 			c.resume(ch, r)
 		}

@@ -152,8 +152,8 @@ func (c *core) reclaim(ch *child) {
 	switch {
 	case !c.peers[a.Member].up:
 		c.takeBack(ch, "that member was lost")
-	case f != nil && f.Seen == a.Version && f.Balk != "":
-		c.takeBack(ch, f.Balk)
+	case f != nil && f.Seen == a.Version && f.Balk != (word{}):
+		c.takeBack(ch, f.Balk.String())
 	case h.patience <= c.now.mono:
 		c.takeBack(ch, fmt.Sprintf("it has not begun there within %s", handoffMax))
 	}

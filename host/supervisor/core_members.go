@@ -46,7 +46,9 @@ func (c *core) setMembers(now instant, peers map[string]peer, quorum, synced boo
 	slices.Sort(c.usable)
 	c.dropGone()
 	for _, ch := range c.children {
-		ch.retry = 0
+		if ch.errand != nil {
+			ch.retry = 0
+		}
 		ch.review = ch.review || joined && c.cfg.active
 	}
 	c.markAll()
@@ -141,20 +143,22 @@ func (c *core) toldOf(now instant, from, id string, f *fact) {
 	}
 	o := ch.hears(from)
 	old := o.fact
-	if o.fact = f; f == nil {
+	if f == nil {
+		o.fact = nil
 		ch.tidy()
 	} else {
-		if f.Last != nil && (old == nil || old.Last == nil || f.Last.Time.After(old.Last.Time)) && !ch.recalls(f.Last) {
-			c.remember(ch, *f.Last)
+		own := *f
+		o.fact = &own
+		if f.Last != nil {
+			if own.Last = ch.recalls(f.Last); own.Last == nil {
+				last := *f.Last
+				own.Last = &last
+				if old == nil || old.Last == nil || last.at > old.Last.at {
+					ch.remember(&last)
+				}
+			}
 		}
 	}
 	c.mark(ch)
 	c.settle()
-}
-
-// recalls tells whether an entry is in the history already.
-func (ch *child) recalls(e *Entry) bool {
-	return slices.ContainsFunc(ch.history, func(h Entry) bool {
-		return h.Time.Equal(e.Time) && h.Member == e.Member && h.What == e.What
-	})
 }

@@ -95,7 +95,7 @@ func (c *core) ask(ch *child, why purpose) {
 // placed takes a strategy's answer.
 func (c *core) placed(now instant, id string, op uint64, d sdk.Decision, err error) {
 	c.at(now)
-	if ch := c.children[id]; ch != nil && ch.asked == op && op != 0 {
+	if ch := c.children[id]; ch != nil && ch.errand != nil && ch.asked == op && op != 0 {
 		ch.asked = 0
 		c.mark(ch)
 		if ch.why == toCheck {
@@ -153,7 +153,7 @@ func (c *core) explain(ch *child) string {
 func (c *core) hurry(now instant) {
 	c.at(now)
 	for _, ch := range c.children {
-		if ch.retry > now.mono {
+		if ch.errand != nil && ch.retry > now.mono {
 			ch.retry = 0
 			c.mark(ch)
 		}

@@ -81,7 +81,7 @@ func (c *core) tell(ch *child) {
 		return
 	}
 	ch.told = f
-	if c.handed(ch) || f != nil && f.Reload != (reload{}) {
+	if c.handed(ch) || f != nil && f.Reload != nil {
 		c.mark(ch) // the arbiter, which may be this member, goes by it
 	}
 	switch {
@@ -97,7 +97,9 @@ func (c *core) tell(ch *child) {
 func (c *core) here(ch *child) *fact {
 	a := &ch.rec.Assignment
 	f := &fact{Seen: a.Version, Since: c.now.wall.UnixNano()}
-	f.State, f.Reason = c.stateHere(ch)
+	var reason string
+	f.State, reason = c.stateHere(ch)
+	f.Reason = wordOf(reason)
 	if r := ch.run; r != nil {
 		f.Running = r.active()
 		f.Started, f.Restarts, f.OSPid, f.Node = r.Started, r.Restarts, r.OSPid, r.Node
@@ -106,11 +108,9 @@ func (c *core) here(ch *child) *fact {
 			f.Reload = r.Reload
 		}
 	}
-	f.Balk = ch.balks()
-	for i := len(ch.history) - 1; i >= 0 && f.Last == nil; i-- {
-		if ch.history[i].Member == c.self {
-			f.Last = &ch.history[i]
-		}
+	f.Balk = wordOf(ch.balks())
+	for f.Last = ch.history; f.Last != nil && f.Last.member != c.me; {
+		f.Last = f.Last.before
 	}
 	waited := ch.rec.Intent.Wanted == wantRunning && slices.Contains(a.from(), c.self) && !ch.arrived(a.Member)
 	if f.State == "" && !f.Running && !waited {
@@ -133,18 +133,22 @@ func (ch *child) arrived(member string) bool {
 // stateHere is the state as far as this member answers for it.
 func (c *core) stateHere(ch *child) (State, string) {
 	r := ch.run
+	var h hitch
+	if r != nil {
+		h = r.hitch()
+	}
 	if r.active() {
 		switch {
 		case r.Phase == up:
 			return Running, ""
 		case r.Phase == creating:
-			return Starting, r.why
+			return Starting, h.why
 		case r.Phase == recovering:
 			return Starting, "it is being taken over"
-		case !c.wanted(ch) || r.why == "":
-			return Stopping, r.why
+		case !c.wanted(ch) || h.why == "":
+			return Stopping, h.why
 		}
-		return Starting, r.why // what a failed start has left
+		return Starting, h.why // what a failed start has left
 	}
 	_, ended := ch.rec.ended()
 	switch {
@@ -153,9 +157,9 @@ func (c *core) stateHere(ch *child) (State, string) {
 	case ch.rec.Assignment.Member == c.self && ch.suspended != "":
 		return Pending, ch.suspended
 	case ch.rec.Assignment.Member == c.self && r != nil && r.Phase == blank && ch.right():
-		return Starting, r.why
-	case ch.rec.Assignment.Member == c.self && r != nil && r.again > c.now.mono:
-		return Backoff, r.why
+		return Starting, h.why
+	case ch.rec.Assignment.Member == c.self && r != nil && h.again > c.now.mono:
+		return Backoff, h.why
 	case ch.rec.Assignment.Member == c.self:
 		return Starting, ch.waits
 	case ch.reason != "" && ch.rec.Assignment.Member == "":

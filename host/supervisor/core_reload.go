@@ -36,9 +36,9 @@ func (c *core) reload(ch *child, q request) error {
 		return &StateError{Verb: "reload", ID: q.id, Problem: ErrNoRun.Error(), Elsewhere: true}
 	case i.Wanted != wantRunning || r == nil || r.Phase != up || !ch.right():
 		return bad("it is %s", c.view(ch).State)
-	case r.reloading != 0:
+	case r.hitch().reloading != 0:
 		return bad("another reload of it is under way")
-	case r.Reload != (reload{}):
+	case r.Reload != nil:
 		return bad("its last reload is not in its spec yet")
 	}
 	next := reload{Over: i.Version, Bundle: q.bundle, Note: q.note, At: c.now.wall.UnixNano()}
@@ -48,7 +48,7 @@ func (c *core) reload(ch *child, q request) error {
 	}
 	r.Unsure = true
 	c.keep(ch)
-	r.reloading = c.do(action{kind: doReload, id: q.id, spec: &spec, run: r.copy(), reload: next, reply: q.reply})
+	r.hitched().reloading = c.do(action{kind: doReload, id: q.id, spec: &spec, run: r.copy(), reload: next, reply: q.reply})
 	return nil
 }
 
@@ -63,11 +63,11 @@ func (c *core) reloaded(now instant, id string, op uint64, next reload, err erro
 		}
 		return err
 	}
-	if ch == nil || ch.run == nil || ch.run.reloading != op {
+	if ch == nil || ch.run == nil || ch.run.hitch().reloading != op {
 		return gone()
 	}
 	r := ch.run
-	r.reloading = 0
+	r.hitched().reloading = 0
 	c.mark(ch)
 	if r.Phase != up {
 		c.settle()
@@ -76,7 +76,7 @@ func (c *core) reloaded(now instant, id string, op uint64, next reload, err erro
 	r.Unsure = torn(err)
 	switch {
 	case err == nil:
-		r.Reload = next
+		r.Reload = &next
 	case r.Unsure:
 		c.note(ch, Entry{Member: c.self, What: "not_reloaded", Reason: "it is started again, since what it runs is not certain: " + err.Error()})
 	default:
@@ -89,7 +89,7 @@ func (c *core) reloaded(now instant, id string, op uint64, next reload, err erro
 
 // giveUp has a reload end that is of no use any more.
 func (c *core) giveUp(ch *child) {
-	if ch.run.reloading != 0 {
+	if ch.run.hitch().reloading != 0 {
 		c.do(action{kind: doGiveUp, id: ch.rec.ID})
 	}
 }
@@ -104,14 +104,14 @@ func torn(err error) bool {
 // keepUp has a run go on by an intent that says what it has been reloaded with.
 func (c *core) keepUp(ch *child) {
 	r, i := ch.run, &ch.rec.Intent
-	if r == nil || r.Reload == (reload{}) || i.Spec == nil || i.Over == nil || *i.Over != r.Spec || i.Spec.rest.Bundle != r.Reload.Bundle {
+	if r == nil || r.Reload == nil || i.Spec == nil || i.Over == nil || *i.Over != r.Spec || i.Spec.rest.Bundle != r.Reload.Bundle {
 		return
 	}
 	if r.Phase != up && r.Phase != recovering {
 		return
 	}
 	note := r.Reload.Note
-	r.Spec, r.Reload = i.Version, reload{}
+	r.Spec, r.Reload = i.Version, nil
 	c.note(ch, Entry{Member: c.self, What: "reloaded", Reason: note})
 	c.keep(ch)
 }
@@ -120,10 +120,10 @@ func (c *core) keepUp(ch *child) {
 func (c *core) adopt(ch *child) {
 	i := ch.rec.Intent
 	f := c.factOf(ch, ch.rec.Assignment.Member)
-	if f == nil || f.Reload == (reload{}) || f.Reload.Over != i.Version || i.Wanted != wantRunning {
+	if f == nil || f.Reload == nil || f.Reload.Over != i.Version || i.Wanted != wantRunning {
 		return
 	}
-	spec := i.Spec.spec(ch.rec.ID).reloaded(f.Reload)
+	spec := i.Spec.spec(ch.rec.ID).reloaded(*f.Reload)
 	if spec.check() != nil { // the other member has not looked
 		return
 	}
@@ -144,4 +144,4 @@ func (s *Spec) reloaded(r reload) Spec {
 
 // changing tells whether a run has, or may have, something else than its spec says:
 // its state is not to be had then.
-func (r *run) changing() bool { return r.Unsure || r.Reload != (reload{}) }
+func (r *run) changing() bool { return r.Unsure || r.Reload != nil }

@@ -22,20 +22,41 @@ type run struct {
 	Since    int64             `json:"t,omitempty"` // of the state
 	Restarts int               `json:"n,omitempty"`
 	OSPid    int               `json:"o,omitempty"`
-	Node     string            `json:"d,omitempty"`
+	Node     word              `json:"d,omitzero"`
 	Began    bool              `json:"x,omitempty"` // it has the state that its assignment takes, if that was to be had
-	Reload   reload            `json:"u,omitzero"`  // what it has been reloaded with, until its spec says so
+	Reload   *reload           `json:"u,omitempty"` // what it has been reloaded with, until its spec says so
 	Unsure   bool              `json:"w,omitempty"` // a reload was begun, and how that went is not known
 
-	take      string          // the member from which it is to have it; empty: none
-	op        uint64          // what it waits for; 0: nothing
+	op   uint64 // what it waits for; 0: nothing
+	life uint64 // tells it from others of the same assignment
+	odd  *hitch // nil: none
+}
+
+// hitch is what a run has that did not just come up.
+type hitch struct {
+	take      string          // the member from whose run it is to have its state; empty: none
 	reloading uint64          // the reload that is under way; 0: none
 	left      bool            // something of the run before it may be there
-	life      uint64          // tells it from others of the same assignment
 	tries     int             // that the strategy has failed at
 	recent    []time.Duration // restarts that count for the intensity
 	again     time.Duration   // when it is to be started again, or what failed to be tried again
 	why       string          // it is not running
+}
+
+// hitch is that of a run; the zero value: none.
+func (r *run) hitch() hitch {
+	if r.odd == nil {
+		return hitch{}
+	}
+	return *r.odd
+}
+
+// hitched is that of a run, which may be changed.
+func (r *run) hitched() *hitch {
+	if r.odd == nil {
+		r.odd = &hitch{}
+	}
+	return r.odd
 }
 
 // phase is where a run is.
@@ -71,7 +92,7 @@ func (c *core) wanted(ch *child) bool {
 // right tells whether a run is the one that is wanted.
 func (ch *child) right() bool {
 	r := ch.run
-	return r.For == ch.rec.Assignment.Version && r.Spec == ch.rec.Intent.Version && (!r.Unsure || r.reloading != 0)
+	return r.For == ch.rec.Assignment.Version && r.Spec == ch.rec.Intent.Version && (!r.Unsure || r.hitch().reloading != 0)
 }
 
 // runHere makes what runs on this member what the book says.
@@ -92,7 +113,7 @@ func (c *core) runHere(ch *child) {
 	}
 	r := ch.run
 	replaced := (r.Phase == over || r.Phase == blank) && !(want && ch.right()) // its pause is of no use any more
-	if r.op != 0 || r.again > c.now.mono && !replaced || r.reloading != 0 && r.Phase == over {
+	if h := r.hitch(); r.op != 0 || h.again > c.now.mono && !replaced || h.reloading != 0 && r.Phase == over {
 		return // an answer, or a time, is due; a reload must not find the next run
 	}
 	switch r.Phase {
@@ -146,10 +167,14 @@ func (c *core) begin(ch *child, before *run) {
 		ch.waits = fmt.Sprintf("waits until member %s has stopped it", who)
 		return
 	}
-	r := &run{For: ch.rec.Assignment.Version, Spec: ch.rec.Intent.Version, Strategy: ch.rec.Intent.Spec.rest.Strategy, Phase: creating, take: take}
+	r := &run{For: ch.rec.Assignment.Version, Spec: ch.rec.Intent.Version, Strategy: ch.rec.Intent.Spec.rest.Strategy, Phase: creating}
 	if before != nil {
-		r.Restarts, r.recent, r.tries, r.why, r.Began = before.Restarts, before.recent, before.tries, before.why, before.Began
-		r.left = before.Phase == over
+		h := before.hitch()
+		r.Restarts, r.Began = before.Restarts, before.Began
+		r.odd = &hitch{left: before.Phase == over, tries: h.tries, recent: h.recent, why: h.why}
+	}
+	if take != "" {
+		r.hitched().take = take
 	}
 	r.Since = c.now.wall.UnixNano()
 	ch.run = r
@@ -210,6 +235,10 @@ func (c *core) resume(ch *child, r *run) {
 
 func (r *run) copy() *run {
 	cp := *r
+	if r.odd != nil {
+		h := *r.odd
+		cp.odd = &h
+	}
 	return &cp
 }
 
@@ -244,6 +273,7 @@ func (c *core) answer(now instant, id string, op uint64) *child {
 		return nil
 	}
 	ch.run.op = 0
+	c.open(ch)
 	c.mark(ch)
 	return ch
 }
@@ -252,17 +282,18 @@ func (c *core) answer(now instant, id string, op uint64) *child {
 func (c *core) created(now instant, id string, op uint64, h sdk.SandboxHandle, st sdk.SandboxStatus, err error) {
 	if ch := c.answer(now, id, op); ch != nil {
 		r := ch.run
-		if err != nil && r.take != "" {
-			c.refuse(ch, r.For, r.take, err.Error())
+		take := r.hitch().take
+		if err != nil && take != "" {
+			c.refuse(ch, r.For, take, err.Error())
 		}
 		switch {
-		case errors.Is(err, errNotAsked) && !r.left:
+		case errors.Is(err, errNotAsked) && !r.hitch().left:
 			c.again(ch, blank, err)
 			c.keep(ch)
 		case errors.Is(err, errNotAsked):
 			c.again(ch, over, err)
 			c.keep(ch)
-		case err != nil && r.take != "":
+		case err != nil && take != "":
 			c.again(ch, stopping, err) // something of it may have come to be
 		case uncertain(err):
 			c.again(ch, stopping, err) // it may have come to be
@@ -274,8 +305,8 @@ func (c *core) created(now instant, id string, op uint64, h sdk.SandboxHandle, s
 			r.Began = r.Began || ch.rec.Assignment.take() != "" && r.For == ch.rec.Assignment.Version
 			c.came(ch, h, st)
 			e := Entry{Member: c.self, What: "started"}
-			if r.take != "" {
-				e.Reason = fmt.Sprintf("with the state that it had on member %s", r.take)
+			if take != "" {
+				e.Reason = fmt.Sprintf("with the state that it had on member %s", take)
 			}
 			c.note(ch, e)
 		}
@@ -305,7 +336,12 @@ func (c *core) recovered(now instant, id string, op uint64, st sdk.SandboxStatus
 // came notes that a run is up.
 func (c *core) came(ch *child, h sdk.SandboxHandle, st sdk.SandboxStatus) {
 	r := ch.run
-	r.Phase, r.Handle, r.OSPid, r.Node, r.why, r.tries = up, h, st.OSPid, st.Node, "", 0
+	r.Phase, r.Handle, r.OSPid, r.Node = up, h, st.OSPid, wordOf(st.Node)
+	if recent := r.hitch().recent; recent != nil {
+		r.odd = &hitch{recent: recent}
+	} else {
+		r.odd = nil
+	}
 	r.Since = c.now.wall.UnixNano()
 	if r.Started == 0 {
 		r.Started = r.Since
@@ -316,19 +352,20 @@ func (c *core) came(ch *child, h sdk.SandboxHandle, st sdk.SandboxStatus) {
 // again has what a strategy did not do tried again, for it is the strategy that
 // fails and not the child.
 func (c *core) again(ch *child, p phase, err error) {
-	r := ch.run
-	r.Phase, r.why = p, brief(err.Error())
-	r.again = c.now.mono + min(opRetry<<min(r.tries, 10), opRetryMax)
-	r.tries++
-	c.wake(ch, r.again)
+	ch.run.Phase = p
+	h := ch.run.hitched()
+	h.why = brief(err.Error())
+	h.again = c.now.mono + min(opRetry<<min(h.tries, 10), opRetryMax)
+	h.tries++
+	c.wake(ch, h.again)
 }
 
 // seen says how the run of life does, by what it was created or taken over.
 func (c *core) seen(now instant, id string, life uint64, st sdk.SandboxStatus) {
 	c.at(now)
 	ch := c.children[id]
-	if ch != nil && ch.run != nil && ch.run.life == life && ch.run.Phase == up && ch.run.Node != st.Node {
-		ch.run.Node = st.Node
+	if ch != nil && ch.run != nil && ch.run.life == life && ch.run.Phase == up && ch.run.Node != wordOf(st.Node) {
+		ch.run.Node = wordOf(st.Node)
 		c.keep(ch)
 		c.mark(ch)
 	}
@@ -341,6 +378,7 @@ func (c *core) exited(now instant, id string, life uint64, e sdk.SandboxExit) {
 	c.at(now)
 	ch := c.children[id]
 	if ch != nil && ch.run != nil && ch.run.life == life && ch.run.Phase == up {
+		c.open(ch)
 		c.note(ch, Entry{Member: c.self, What: "exited", Reason: exitText(e), Exit: &e})
 		c.ended(ch, exitText(e), exitAbnormal(e))
 		c.mark(ch)
@@ -353,8 +391,9 @@ func (c *core) ended(ch *child, why string, abnormal bool) {
 	r := ch.run
 	c.giveUp(ch)
 	why = brief(why)
-	r.Phase, r.why, r.OSPid, r.Started, r.Since = over, why, 0, 0, c.now.wall.UnixNano()
-	r.Unsure, r.Reload = false, reload{}
+	h := r.hitched()
+	r.Phase, h.why, r.OSPid, r.Started, r.Since = over, why, 0, 0, c.now.wall.UnixNano()
+	r.Unsure, r.Reload = false, nil
 	defer c.keep(ch)
 	if !c.wanted(ch) || !ch.right() {
 		return
@@ -364,15 +403,15 @@ func (c *core) ended(ch *child, why string, abnormal bool) {
 		c.finish(ch, Exited, why)
 		return
 	}
-	r.recent = recentRestarts(r.recent, c.now.mono, s.MaxRestartsIn)
-	if limit := max(s.MaxRestarts, 0); len(r.recent) >= limit {
+	h.recent = recentRestarts(h.recent, c.now.mono, s.MaxRestartsIn)
+	if limit := max(s.MaxRestarts, 0); len(h.recent) >= limit {
 		c.finish(ch, Failed, fmt.Sprintf("ended more than %s within %s, the last time: %s", times(limit), s.MaxRestartsIn, why))
 		return
 	}
-	r.again = c.now.mono + backoff(s, len(r.recent))
-	r.recent = append(r.recent, r.again)
+	h.again = c.now.mono + backoff(s, len(h.recent))
+	h.recent = append(h.recent, h.again)
 	r.Restarts++
-	c.wake(ch, r.again)
+	c.wake(ch, h.again)
 }
 
 func times(n int) string {
@@ -413,7 +452,10 @@ func (c *core) stopped(now instant, id string, op uint64, e *sdk.SandboxExit, er
 	if ch := c.answer(now, id, op); ch != nil {
 		switch {
 		case err == nil || errors.Is(err, sdk.ErrNotFound):
-			ch.run.Phase, ch.run.OSPid, ch.run.Started, ch.run.again = over, 0, 0, 0
+			ch.run.Phase, ch.run.OSPid, ch.run.Started = over, 0, 0
+			if ch.run.odd != nil {
+				ch.run.odd.again = 0
+			}
 			ch.run.Since = c.now.wall.UnixNano()
 			c.keep(ch)
 			if !c.keeps(ch) || c.wanted(ch) {

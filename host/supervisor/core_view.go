@@ -22,7 +22,7 @@ func (c *core) view(ch *child) Child {
 		f = ch.told
 	}
 	if f != nil {
-		v.Restarts, v.OSPid, v.Node, v.Started = f.Restarts, f.OSPid, f.Node, wall(f.Started)
+		v.Restarts, v.OSPid, v.Node, v.Started = f.Restarts, f.OSPid, f.Node.String(), wall(f.Started)
 	}
 	if o, ended := ch.rec.ended(); ended {
 		v.Restarts = o.Restarts
@@ -60,7 +60,7 @@ func (c *core) state(ch *child, f *fact) (State, string, int64) {
 		if f.State == Running && r.Assignment.take() == r.Assignment.Member {
 			return Running, r.Assignment.Why, f.Since // why it is not where it was to be
 		}
-		return f.State, f.Reason, f.Since
+		return f.State, f.Reason.String(), f.Since
 	case elsewhere != "" && elsewhere == r.Assignment.take():
 		return Moving, fmt.Sprintf("member %s takes its state over from member %s, where it runs", r.Assignment.Member, elsewhere), r.Assignment.Version.At
 	case elsewhere != "":
@@ -72,16 +72,16 @@ func (c *core) state(ch *child, f *fact) (State, string, int64) {
 // pending tells for what a child waits that no member has.
 func (c *core) pending(ch *child) (State, string, int64) {
 	r := &ch.rec
-	if ch.reason != "" {
+	if ch.errand != nil && ch.reason != "" {
 		return Pending, ch.reason, max(r.Assignment.Version.At, r.Intent.Version.At)
 	}
 	for _, o := range ch.others {
 		if f := o.fact; f != nil && f.State == Pending && f.Seen == r.Assignment.Version {
-			return Pending, f.Reason, f.Since
+			return Pending, f.Reason.String(), f.Since
 		}
 	}
 	if ch.told != nil && ch.told.State == Pending {
-		return Pending, ch.told.Reason, ch.told.Since
+		return Pending, ch.told.Reason.String(), ch.told.Since
 	}
 	why := ""
 	if r.Assignment.Member != "" {

@@ -78,7 +78,7 @@ func (s *Supervisor) load() error {
 
 // put hands what is to be on disk to the book. The caller has mu.
 func (s *Supervisor) put(a *action) {
-	if a.kind == doCreate && a.run.Restarts > 0 && a.run.tries == 0 {
+	if a.kind == doCreate && a.run.Restarts > 0 && a.run.hitch().tries == 0 {
 		s.restarts++
 	}
 	if s.book == nil {
@@ -103,7 +103,7 @@ func (s *Supervisor) putLocal(id string) {
 	case ch == nil || ch.run == nil && (ch.rec.removed() || ch.rec.Assignment.Member != s.cfg.Member):
 		s.book.Delete(bookLocal + id)
 	default:
-		b, err := json.Marshal(local{Run: ch.run, History: ch.history})
+		b, err := json.Marshal(local{Run: ch.run, History: ch.entries()})
 		if err == nil { // there is nothing in it that could fail
 			s.book.Put(bookLocal+id, b, false)
 		}

@@ -73,7 +73,7 @@ func (s *Supervisor) adopted(ctx context.Context, id string, next reload) (Child
 		if ch := s.core.children[id]; ch != nil && ch.there() {
 			v = s.core.view(ch)
 			there = slices.ContainsFunc(v.Spec.Versions, func(v Version) bool { return v.Bundle == next.Bundle && v.At.UnixNano() == next.At })
-			pending = ch.run != nil && ch.run.Reload == next
+			pending = ch.run != nil && ch.run.Reload != nil && *ch.run.Reload == next
 		}
 		put, published := s.lastPut, s.pubs
 		s.mu.Unlock()

@@ -231,20 +231,17 @@ func (r *record) check() error {
 type fact struct {
 	Seen     version `json:"v,omitzero"`  // the assignment that it knew when it said so
 	Running  bool    `json:"r,omitempty"` // something of the child is there, or may be
+	Began    bool    `json:"x,omitempty"` // what an assignment says that takes the state of a run along
 	State    State   `json:"s,omitempty"`
-	Reason   string  `json:"y,omitempty"`
+	Reason   word    `json:"y,omitzero"`
 	Since    int64   `json:"t,omitempty"` // of State, Unix nanoseconds
 	Started  int64   `json:"b,omitempty"`
 	Restarts int     `json:"n,omitempty"`
 	OSPid    int     `json:"p,omitempty"`
-	Node     string  `json:"d,omitempty"`
-	Last     *Entry  `json:"l,omitempty"` // of its history
-	// Of an assignment that takes the state of a run along: it has begun, or why it
-	// cannot.
-	Began bool   `json:"x,omitempty"`
-	Balk  string `json:"k,omitempty"`
-	// What it has been reloaded with, and what its spec does not say.
-	Reload reload `json:"u,omitzero"`
+	Node     word    `json:"d,omitzero"`
+	Last     *line   `json:"l,omitempty"` // of its history
+	Balk     word    `json:"k,omitzero"`  // why what an assignment says cannot begin that takes the state of a run along
+	Reload   *reload `json:"u,omitempty"` // what it has been reloaded with, and what its spec does not say
 }
 
 func (f *fact) equal(g *fact) bool {
@@ -252,8 +249,9 @@ func (f *fact) equal(g *fact) bool {
 		return f == g
 	}
 	a, b := *f, *g
-	same := a.Last == b.Last || a.Last != nil && b.Last != nil && a.Last.Time.Equal(b.Last.Time) && a.Last.What == b.Last.What
-	a.Last, b.Last = nil, nil
+	same := a.Last == b.Last || a.Last != nil && b.Last != nil && a.Last.same(b.Last)
+	same = same && (a.Reload == b.Reload || a.Reload != nil && b.Reload != nil && *a.Reload == *b.Reload)
+	a.Last, b.Last, a.Reload, b.Reload = nil, nil, nil, nil
 	return same && a == b
 }
 

@@ -97,7 +97,7 @@ func (s *Supervisor) create(a action) {
 			}
 			return err
 		}
-		if a.run.Restarts > 0 || len(a.run.recent) > 0 {
+		if a.run.Restarts > 0 || len(a.run.hitch().recent) > 0 {
 			if err := sb.Destroy(ctx, a.id); err != nil {
 				return err
 			}
@@ -151,7 +151,7 @@ func (s *Supervisor) wait(a action, h sdk.SandboxHandle, st sdk.SandboxStatus) {
 	}
 	s.waits[a.id] = w
 	s.mu.Unlock()
-	if st.Node != "" || a.run.Node != "" || st.State != sdk.SandboxRunning {
+	if st.Node != "" || a.run.Node != (word{}) || st.State != sdk.SandboxRunning {
 		s.tasks.Go(func() { s.follow(ctx, a, w, st) })
 	}
 	s.tasks.Go(func() {
@@ -243,7 +243,7 @@ func (s *Supervisor) follow(ctx context.Context, a action, w *wait, st sdk.Sandb
 	again := time.NewTicker(followEvery)
 	defer again.Stop()
 	known := st.Node
-	was := a.run.Node != "" || st.Node != "" // it is a node, whatever is said of it now
+	was := a.run.Node != (word{}) || st.Node != "" // it is a node, whatever is said of it now
 	for {
 		if st.State != "" {
 			n := NodeAt{Child: a.id, Node: st.Node, Addr: st.Addr, CookieFile: st.CookieFile}

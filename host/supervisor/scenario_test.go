@@ -284,7 +284,7 @@ func (sc *scenario) show() {
 }
 
 func (sc *scenario) history(id, at string) {
-	for _, e := range sc.sim.nodes[at].core.children[id].history {
+	for _, e := range sc.sim.nodes[at].core.children[id].entries() {
 		fmt.Fprintf(&sc.out, "  %s on %s", e.What, e.Member)
 		if e.Reason != "" {
 			fmt.Fprintf(&sc.out, ": %s", e.Reason)
