@@ -134,8 +134,8 @@ func TestBooksAreSmall(t *testing.T) {
 // onDisk is the size of all that counts in a book.
 func onDisk(t *testing.T, path string) (size int64) {
 	const prefix = 11
-	b, _, err := book.Open(path, func(name string, value []byte) error {
-		size += int64(prefix + len(name) + len(value))
+	b, _, err := book.Open(path, func(name book.Name, value []byte) error {
+		size += int64(prefix + len(name.String()) + len(value))
 		return nil
 	})
 	require.NoError(t, err)

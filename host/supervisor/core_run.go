@@ -225,6 +225,10 @@ func (c *core) destroy(ch *child) {
 // resume takes a run up that an earlier life has left.
 func (c *core) resume(ch *child, r *run) {
 	ch.run = r
+	r.Strategy = intern(r.Strategy)
+	if r.Handle.ID == ch.rec.ID {
+		r.Handle.ID = ch.rec.ID // of which there is one then
+	}
 	switch r.Phase {
 	case creating: // whether it came to be is not known
 		r.Phase = stopping
@@ -336,6 +340,9 @@ func (c *core) recovered(now instant, id string, op uint64, st sdk.SandboxStatus
 // came notes that a run is up.
 func (c *core) came(ch *child, h sdk.SandboxHandle, st sdk.SandboxStatus) {
 	r := ch.run
+	if h.ID == ch.rec.ID {
+		h.ID = ch.rec.ID
+	}
 	r.Phase, r.Handle, r.OSPid, r.Node = up, h, st.OSPid, wordOf(st.Node)
 	if recent := r.hitch().recent; recent != nil {
 		r.odd = &hitch{recent: recent}

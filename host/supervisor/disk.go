@@ -3,12 +3,11 @@ package supervisor
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/debughost/debughost/host/supervisor/book"
 )
 
-// The names of what is in the book.
+// The kinds of what is in the book.
 const (
 	bookRecord = "record/" // the record of a child
 	bookLocal  = "local/"  // what this member alone has of it
@@ -28,14 +27,17 @@ func (s *Supervisor) load() error {
 	}
 	var recs []record
 	locals := map[string]local{}
-	b, damaged, err := book.Open(s.cfg.Path, func(name string, value []byte) error {
-		kind, id, _ := strings.Cut(name, "/")
-		switch kind + "/" {
+	b, damaged, err := book.Open(s.cfg.Path, func(name book.Name, value []byte) error {
+		id := name.ID
+		switch name.Kind {
 		case bookRecord:
 			r, err := parseRecord(value)
 			if err != nil {
 				s.cfg.Log.WithField("child", id).WithField("err", err).Error("a child's record cannot be read, and is left out")
 				return nil
+			}
+			if r.ID == id {
+				r.ID = id // of which there is one then
 			}
 			recs = append(recs, r)
 		case bookLocal:
@@ -86,10 +88,10 @@ func (s *Supervisor) put(a *action) {
 	}
 	switch a.kind {
 	case doSave:
-		s.lastPut = s.book.Put(bookRecord+a.id, a.rec.encode(), true)
+		s.lastPut = s.book.Put(book.Name{Kind: bookRecord, ID: a.id}, a.rec.encode(), true)
 	case doForget:
-		s.book.Delete(bookRecord + a.id)
-		s.book.Delete(bookLocal + a.id)
+		s.book.Delete(book.Name{Kind: bookRecord, ID: a.id})
+		s.book.Delete(book.Name{Kind: bookLocal, ID: a.id})
 	case doKeep, doNote:
 		s.putLocal(a.id)
 	}
@@ -98,14 +100,15 @@ func (s *Supervisor) put(a *action) {
 // putLocal keeps what this member has of a child: while there is a run, or it is
 // the one that the child is assigned to.
 func (s *Supervisor) putLocal(id string) {
+	name := book.Name{Kind: bookLocal, ID: id}
 	ch := s.core.children[id]
 	switch {
 	case ch == nil || ch.run == nil && (ch.rec.removed() || ch.rec.Assignment.Member != s.cfg.Member):
-		s.book.Delete(bookLocal + id)
+		s.book.Delete(name)
 	default:
 		b, err := json.Marshal(local{Run: ch.run, History: ch.entries()})
 		if err == nil { // there is nothing in it that could fail
-			s.book.Put(bookLocal+id, b, false)
+			s.book.Put(name, b, false)
 		}
 	}
 }

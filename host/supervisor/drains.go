@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/debughost/debughost/host/supervisor/book"
 )
 
 // drain is the last word about whether a member is to take children. It is
@@ -62,7 +64,7 @@ func (s *Supervisor) setDrain(member string, d drain) {
 		return
 	}
 	if b, err := json.Marshal(d); err == nil {
-		s.book.Put(bookDrain+member, b, true)
+		s.book.Put(book.Name{Kind: bookDrain, ID: member}, b, true)
 	}
 }
 

@@ -350,8 +350,8 @@ func TestConfirmedMeansElsewhere(t *testing.T) {
 				continue
 			}
 			found := false
-			b, _, err := book.Open(copyOf(t, m.sup.cfg.Path), func(name string, _ []byte) error {
-				found = found || name == bookRecord+id
+			b, _, err := book.Open(copyOf(t, m.sup.cfg.Path), func(name book.Name, _ []byte) error {
+				found = found || name.String() == bookRecord+id
 				return nil
 			})
 			require.NoError(t, err)

@@ -4,9 +4,9 @@
 //
 // It does not know what the values mean, and does not keep them in memory.
 //
-//	b, damaged, err := book.Open(path, func(name string, value []byte) error { … })
+//	b, damaged, err := book.Open(path, func(name book.Name, value []byte) error { … })
 //	go b.Run(ctx)
-//	n := b.Put("record/x", value, true)
+//	n := b.Put(book.Name{Kind: "record/", ID: "x"}, value, true)
 //	err = b.Wait(ctx, n) // it is on disk
 //
 // # The file
@@ -23,6 +23,7 @@
 package book
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -37,19 +38,19 @@ type Book struct {
 	wake chan struct{} // capacity 1
 
 	mu      sync.Mutex
-	pending map[string]change // what is to be written, the last of each name
-	order   []string          // names in pending, as they came
-	put     uint64            // changes so far
-	durable uint64            // of them, those that are on disk
-	failed  uint64            // of them, those that the last attempt could not write
-	err     error             // why
-	changed chan struct{}     // closed when durable or failed is another
+	pending map[Name]change // what is to be written, the last of each name
+	order   []Name          // names in pending, as they came
+	put     uint64          // changes so far
+	durable uint64          // of them, those that are on disk
+	failed  uint64          // of them, those that the last attempt could not write
+	err     error           // why
+	changed chan struct{}   // closed when durable or failed is another
 
 	// Only for Run, and for Open before it.
 	file  *os.File
-	size  int64            // up to the last whole entry
-	index map[string]place // of the last entry of each name
-	live  int64            // bytes of those
+	size  int64 // up to the last whole entry
+	index index // of the last entry of each name
+	live  int64 // bytes of those
 }
 
 type change struct {
@@ -58,11 +59,21 @@ type change struct {
 	sync    bool
 }
 
-// place is where an entry is.
-type place struct {
-	at  int64
-	len int32
+// Name is what a value is found by. In the file it is Kind and ID, one after the other.
+// A book that has many values of one ID, which differ in Kind, keeps that in memory once
+// if they are the same string.
+type Name struct {
+	Kind string // one of few; it ends with the first slash of the name, or is empty where there is none
+	ID   string
 }
+
+// nameOf reads a name.
+func nameOf(b []byte, all names) Name {
+	kind := bytes.IndexByte(b, '/') + 1
+	return Name{all.one(b[:kind]), all.one(b[kind:])}
+}
+
+func (n Name) String() string { return n.Kind + n.ID }
 
 // Bounds.
 const (
@@ -80,8 +91,8 @@ const retryAfter = time.Second
 // Open reads a file, which is made if it is not there, and tells of every value
 // in it. damaged is how many bytes of it could not be read: they are left out, and the
 // file as it was is kept beside it, with DamagedSuffix. Who does not call Run calls Close.
-func Open(path string, each func(name string, value []byte) error) (b *Book, damaged int64, err error) {
-	b = &Book{path: path, wake: make(chan struct{}, 1), pending: map[string]change{}, changed: make(chan struct{}), index: map[string]place{}}
+func Open(path string, each func(name Name, value []byte) error) (b *Book, damaged int64, err error) {
+	b = &Book{path: path, wake: make(chan struct{}, 1), pending: map[Name]change{}, changed: make(chan struct{}), index: index{}}
 	b.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open book: %w", err)
@@ -99,15 +110,15 @@ func (b *Book) Close() error { return b.file.Close() }
 // Put notes a value, which is written soon: sync says that it has to survive the
 // machine's crash, else it only has to survive this process's. The number is for
 // Wait. The value is the book's from now on.
-func (b *Book) Put(name string, value []byte, sync bool) uint64 {
+func (b *Book) Put(name Name, value []byte, sync bool) uint64 {
 	return b.note(name, change{value: value, sync: sync})
 }
 
 // Delete notes that a value is gone.
-func (b *Book) Delete(name string) uint64 { return b.note(name, change{deleted: true}) }
+func (b *Book) Delete(name Name) uint64 { return b.note(name, change{deleted: true}) }
 
-func (b *Book) note(name string, c change) uint64 {
-	if len(name) > maxName || len(c.value) > MaxValue {
+func (b *Book) note(name Name, c change) uint64 {
+	if len(name.Kind)+len(name.ID) > maxName || len(c.value) > MaxValue {
 		panic("book: a name or a value is longer than is allowed") // of our own making
 	}
 	b.mu.Lock()
@@ -182,7 +193,7 @@ func (b *Book) Run(ctx context.Context) error {
 func (b *Book) write() error {
 	b.mu.Lock()
 	batch, order, upTo := b.pending, b.order, b.put
-	b.pending, b.order = map[string]change{}, nil
+	b.pending, b.order = map[Name]change{}, nil
 	b.mu.Unlock()
 	if len(batch) == 0 {
 		return nil

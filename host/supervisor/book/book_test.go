@@ -16,8 +16,8 @@ import (
 
 func open(t require.TestingT, path string) (*Book, map[string]string, int64) {
 	all := map[string]string{}
-	b, damaged, err := Open(path, func(name string, value []byte) error {
-		all[name] = string(value)
+	b, damaged, err := Open(path, func(name Name, value []byte) error {
+		all[name.String()] = string(value)
 		return nil
 	})
 	require.NoError(t, err)
@@ -46,13 +46,13 @@ func TestBookKeepsWhatWasPut(t *testing.T) {
 		for range rapid.IntRange(1, 4).Draw(t, "lives") {
 			stop := run(t, b)
 			for range rapid.IntRange(0, 20).Draw(t, "changes") {
-				name := rapid.StringMatching("[a-d]{0,2}").Draw(t, "name")
+				name := rapid.StringMatching("[a-d/]{0,3}").Draw(t, "name")
 				if rapid.IntRange(0, 3).Draw(t, "what") == 0 {
-					b.Delete(name)
+					b.Delete(nameOf([]byte(name), names{}))
 					delete(want, name)
 				} else {
 					want[name] = rapid.String().Draw(t, "value")
-					b.Put(name, []byte(want[name]), rapid.Bool().Draw(t, "sync"))
+					b.Put(nameOf([]byte(name), names{}), []byte(want[name]), rapid.Bool().Draw(t, "sync"))
 				}
 			}
 			stop()
@@ -73,7 +73,7 @@ func TestDamage(t *testing.T) {
 	b, _, _ := open(t, path)
 	stop := run(t, b)
 	for i := range 5 {
-		require.NoError(t, b.Wait(context.Background(), b.Put(fmt.Sprint(i), []byte("value"), true)))
+		require.NoError(t, b.Wait(context.Background(), b.Put(Name{ID: fmt.Sprint(i)}, []byte("value"), true)))
 	}
 	stop()
 	whole, err := os.ReadFile(path)
@@ -91,7 +91,7 @@ func TestDamage(t *testing.T) {
 			require.Equal(t, data, kept)
 		}
 		stop := run(t, b) // and it goes on from there
-		require.NoError(t, b.Wait(context.Background(), b.Put("new", []byte("n"), true)))
+		require.NoError(t, b.Wait(context.Background(), b.Put(Name{ID: "new"}, []byte("n"), true)))
 		stop()
 		b, got, damaged = open(t, path)
 		require.Equal(t, "n", got["new"])
@@ -114,7 +114,7 @@ func TestBookIsWrittenAnew(t *testing.T) {
 	stop := run(t, b)
 	value := bytes.Repeat([]byte("v"), 50_000)
 	for i := range 200 { // ten megabytes
-		require.NoError(t, b.Wait(context.Background(), b.Put(fmt.Sprint(i%10), bytes.Clone(value), false)))
+		require.NoError(t, b.Wait(context.Background(), b.Put(Name{ID: fmt.Sprint(i % 10)}, bytes.Clone(value), false)))
 	}
 	stop()
 	info, err := os.Stat(path)
@@ -139,15 +139,15 @@ func TestWhatCannotBeWritten(t *testing.T) {
 	var err error
 	b.file, err = os.Open(path) // to be read only
 	require.NoError(t, err)
-	n := b.Put("a", []byte("1"), true)
+	n := b.Put(Name{ID: "a"}, []byte("1"), true)
 	require.Error(t, b.write())
 	require.Error(t, b.Wait(context.Background(), n))
 	require.NoError(t, b.file.Close())
 	b.file, err = os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
-	b.Put("b", []byte("2"), true)
+	b.Put(Name{ID: "b"}, []byte("2"), true)
 	stop := run(t, b)
-	require.NoError(t, b.Wait(context.Background(), b.Put("c", []byte("3"), true)))
+	require.NoError(t, b.Wait(context.Background(), b.Put(Name{ID: "c"}, []byte("3"), true)))
 	stop()
 	_, got, _ := open(t, path)
 	require.Equal(t, map[string]string{"a": "1", "b": "2", "c": "3"}, got)
@@ -156,7 +156,7 @@ func TestWhatCannotBeWritten(t *testing.T) {
 func TestForeignFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "book")
 	require.NoError(t, os.WriteFile(path, []byte("something of somebody else's"), 0o600))
-	_, _, err := Open(path, func(string, []byte) error { return nil })
+	_, _, err := Open(path, func(Name, []byte) error { return nil })
 	require.ErrorContains(t, err, "debughost book 1")
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -165,8 +165,8 @@ func TestForeignFile(t *testing.T) {
 
 // Whatever a file has, reading it is bounded by its size.
 func FuzzReadEntry(f *testing.F) {
-	f.Add(appendEntry(nil, "name", []byte("value"), false))
-	f.Add(appendEntry(nil, "", nil, true))
+	f.Add(appendEntry(nil, Name{ID: "name"}, []byte("value"), false))
+	f.Add(appendEntry(nil, Name{}, nil, true))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := bytes.NewReader(data)
@@ -179,7 +179,7 @@ func FuzzReadEntry(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := appendEntry(nil, e.name, e.value, e.deleted); len(got) > e.size {
+			if got := appendEntry(nil, nameOf(e.name, names{}), e.value, e.deleted); len(got) > e.size {
 				t.Fatalf("%d bytes are written as %d", e.size, len(got))
 			}
 		}
@@ -192,7 +192,7 @@ func BenchmarkPut(b *testing.B) {
 	value := bytes.Repeat([]byte("v"), 400)
 	var n uint64
 	for i := range b.N {
-		n = bk.Put(fmt.Sprint("record/", i), value, true)
+		n = bk.Put(Name{"record/", fmt.Sprint(i)}, value, true)
 		if i%64 == 63 {
 			if err := bk.Wait(context.Background(), n); err != nil {
 				b.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"maps"
 	"os"
 	"slices"
 )
@@ -23,7 +22,7 @@ const (
 
 var table = crc32.MakeTable(crc32.Castagnoli)
 
-func appendEntry(b []byte, name string, value []byte, deleted bool) []byte {
+func appendEntry(b []byte, name Name, value []byte, deleted bool) []byte {
 	start := len(b)
 	b = append(b, make([]byte, prefixLen)...)
 	flag := byte(0)
@@ -31,8 +30,8 @@ func appendEntry(b []byte, name string, value []byte, deleted bool) []byte {
 		flag, value = 1, nil
 	}
 	b = append(b, flag)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(name)))
-	b = append(b, name...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(name.Kind)+len(name.ID)))
+	b = append(append(b, name.Kind...), name.ID...)
 	b = append(b, value...)
 	body := b[start+prefixLen:]
 	binary.BigEndian.PutUint32(b[start:], uint32(len(body)))
@@ -45,8 +44,8 @@ var errDamaged = errors.New("damaged entry")
 
 // entry is what is read of one.
 type entry struct {
-	name    string
-	value   []byte // valid until the next
+	name    []byte // valid until the next, as is
+	value   []byte // this
 	deleted bool
 	size    int // in the file
 }
@@ -75,7 +74,7 @@ func readEntry(r io.Reader, buf *[]byte) (entry, error) {
 	if crc32.Checksum(body, table) != binary.BigEndian.Uint32(prefix[4:]) || body[0] > 1 || minEntry+names > n {
 		return entry{}, errDamaged
 	}
-	return entry{string(body[minEntry : minEntry+names]), body[minEntry+names:], body[0] == 1, prefixLen + int(n)}, nil
+	return entry{body[minEntry : minEntry+names], body[minEntry+names:], body[0] == 1, prefixLen + int(n)}, nil
 }
 
 // damaged tells an end from a disk that cannot be read.
@@ -87,7 +86,7 @@ func damaged(err error) error {
 }
 
 // load reads the file, leaves out what is damaged, and tells each of what counts.
-func (b *Book) load(each func(name string, value []byte) error) (damaged int64, err error) {
+func (b *Book) load(each func(name Name, value []byte) error) (damaged int64, err error) {
 	info, err := b.file.Stat()
 	if err != nil {
 		return 0, err
@@ -117,8 +116,9 @@ func (b *Book) load(each func(name string, value []byte) error) (damaged int64, 
 
 // scan finds the entries that are whole, and how many bytes are in none.
 func (b *Book) scan(size int64) (damaged int64, err error) {
+	all := names{}
 	for at := b.size; at < size; {
-		end, err := b.scanWhole(at, size)
+		end, err := b.scanWhole(at, size, all)
 		if err != nil || end == size {
 			return damaged, err
 		}
@@ -132,7 +132,7 @@ func (b *Book) scan(size int64) (damaged int64, err error) {
 
 // scanWhole reads entries up to the first that is damaged, and returns where that
 // is.
-func (b *Book) scanWhole(at, size int64) (end int64, err error) {
+func (b *Book) scanWhole(at, size int64, all names) (end int64, err error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(b.file, at, size-at), 256<<10)
 	var buf []byte
 	for {
@@ -143,7 +143,7 @@ func (b *Book) scanWhole(at, size int64) (end int64, err error) {
 		case err != nil:
 			return at, err
 		}
-		b.place(e.name, place{at, int32(e.size)}, e.deleted)
+		b.place(nameOf(e.name, all), placeOf(at, e.size), e.deleted)
 		at += int64(e.size)
 		b.size = at
 	}
@@ -204,22 +204,30 @@ func (b *Book) keepCopy(size int64) {
 }
 
 // tell reads what counts, in the order of the file.
-func (b *Book) tell(each func(name string, value []byte) error) error {
-	places := slices.SortedFunc(maps.Values(b.index), func(p, q place) int { return cmp.Compare(p.at, q.at) })
+func (b *Book) tell(each func(name Name, value []byte) error) error {
+	type entryAt struct {
+		name Name
+		place
+	}
+	var places []entryAt
+	for name, p := range b.index.all() {
+		places = append(places, entryAt{name, p})
+	}
+	slices.SortFunc(places, func(p, q entryAt) int { return cmp.Compare(p.at(), q.at()) })
 	r := bufio.NewReaderSize(io.NewSectionReader(b.file, 0, b.size), 256<<10)
 	var at int64
 	var buf []byte
 	for _, p := range places {
-		if _, err := r.Discard(int(p.at - at)); err != nil {
+		if _, err := r.Discard(int(p.at() - at)); err != nil {
 			return err
 		}
 		e, err := readEntry(r, &buf)
 		if err != nil {
 			return err
 		}
-		at = p.at + int64(p.len)
-		if err := each(e.name, e.value); err != nil {
-			return fmt.Errorf("entry %.100q: %w", e.name, err)
+		at = p.at() + p.len()
+		if err := each(p.name, e.value); err != nil {
+			return fmt.Errorf("entry %.100q: %w", p.name, err)
 		}
 	}
 	return nil

@@ -10,14 +10,14 @@ import (
 
 // append writes a batch at the end, and the whole file anew when that is worth
 // it.
-func (b *Book) append(batch map[string]change, order []string) error {
+func (b *Book) append(batch map[Name]change, order []Name) error {
 	var buf []byte
 	sync := false
 	places := make([]place, len(order))
 	for i, name := range order {
 		c, at := batch[name], len(buf)
 		buf = appendEntry(buf, name, c.value, c.deleted)
-		places[i] = place{b.size + int64(at), int32(len(buf) - at)}
+		places[i] = placeOf(b.size+int64(at), len(buf)-at)
 		sync = sync || c.sync
 	}
 	if _, err := b.file.WriteAt(buf, b.size); err != nil {
@@ -41,14 +41,14 @@ func (b *Book) append(batch map[string]change, order []string) error {
 }
 
 // place notes where the last entry of a name is.
-func (b *Book) place(name string, p place, deleted bool) {
-	if old, ok := b.index[name]; ok {
-		b.live -= int64(old.len)
-		delete(b.index, name)
+func (b *Book) place(name Name, p place, deleted bool) {
+	if old, ok := b.index.get(name); ok {
+		b.live -= old.len()
+		b.index.remove(name)
 	}
 	if !deleted {
-		b.index[name] = p
-		b.live += int64(p.len)
+		b.index.set(name, p)
+		b.live += p.len()
 	}
 }
 
@@ -85,23 +85,23 @@ func (b *Book) compact() (err error) {
 }
 
 // copyTo writes what counts, and returns where it is then.
-func (b *Book) copyTo(f io.Writer) (map[string]place, int64, error) {
+func (b *Book) copyTo(f io.Writer) (index, int64, error) {
 	w := bufio.NewWriterSize(f, 256<<10)
 	_, _ = w.WriteString(header) // Flush tells of errors
 	at := int64(len(header))
-	index := make(map[string]place, len(b.index))
+	copied := index{}
 	var buf []byte
-	for name, p := range b.index {
-		if cap(buf) < int(p.len) {
-			buf = make([]byte, p.len)
+	for name, p := range b.index.all() {
+		if cap(buf) < int(p.len()) {
+			buf = make([]byte, p.len())
 		}
-		buf = buf[:p.len]
-		if _, err := b.file.ReadAt(buf, p.at); err != nil {
+		buf = buf[:p.len()]
+		if _, err := b.file.ReadAt(buf, p.at()); err != nil {
 			return nil, 0, err
 		}
-		index[name] = place{at, p.len}
-		at += int64(p.len)
+		copied.set(name, placeOf(at, len(buf)))
+		at += p.len()
 		_, _ = w.Write(buf)
 	}
-	return index, at, w.Flush()
+	return copied, at, w.Flush()
 }
