@@ -97,8 +97,8 @@ func TestBooksAreSmall(t *testing.T) {
 		spec  func(int) Spec
 		limit int64
 	}{
-		"equal specs":          {benchSpec, 4000},
-		"configs of their own": {own, 4000},
+		"equal specs":          {benchSpec, 1000},
+		"configs of their own": {own, 1150},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

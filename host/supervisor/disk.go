@@ -69,17 +69,34 @@ func (s *Supervisor) load() error {
 	}
 	s.core.load(s.now(), recs, runs, histories)
 	s.queue = s.core.take()
-	for i := range s.queue {
-		s.put(&s.queue[i])
-	}
+	s.put(s.queue)
 	if len(s.queue) > 0 {
 		wake(s.wake)
 	}
 	return nil
 }
 
-// put hands what is to be on disk to the book. The caller has mu.
-func (s *Supervisor) put(a *action) {
+// put hands what is to be on disk to the book. What this member alone has of a child is
+// written once, where several things have happened to it at a time. The caller has mu.
+func (s *Supervisor) put(actions []action) {
+	local := ""
+	for i := range actions {
+		a := &actions[i]
+		if a.kind != doKeep && a.kind != doNote {
+			s.putOne(a)
+			continue
+		}
+		if local != "" && local != a.id {
+			s.putLocal(local)
+		}
+		local = a.id
+	}
+	if local != "" {
+		s.putLocal(local)
+	}
+}
+
+func (s *Supervisor) putOne(a *action) {
 	if a.kind == doCreate && a.run.Restarts > 0 && a.run.hitch().tries == 0 {
 		s.restarts++
 	}
@@ -92,14 +109,15 @@ func (s *Supervisor) put(a *action) {
 	case doForget:
 		s.book.Delete(book.Name{Kind: bookRecord, ID: a.id})
 		s.book.Delete(book.Name{Kind: bookLocal, ID: a.id})
-	case doKeep, doNote:
-		s.putLocal(a.id)
 	}
 }
 
 // putLocal keeps what this member has of a child: while there is a run, or it is
 // the one that the child is assigned to.
 func (s *Supervisor) putLocal(id string) {
+	if s.book == nil {
+		return
+	}
 	name := book.Name{Kind: bookLocal, ID: id}
 	ch := s.core.children[id]
 	switch {

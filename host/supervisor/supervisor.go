@@ -186,9 +186,7 @@ func (s *Supervisor) do(step func(c *core, now instant)) {
 	s.mu.Lock()
 	step(s.core, s.now())
 	actions := s.core.take()
-	for i := range actions {
-		s.put(&actions[i])
-	}
+	s.put(actions)
 	s.queue = append(s.queue, actions...)
 	s.mu.Unlock()
 	if len(actions) > 0 {

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"cmp"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"unique"
 )
@@ -67,10 +68,24 @@ type versionJSON struct {
 	At     int64  `json:"t,omitempty"`
 }
 
-// MarshalJSON writes a version.
+// MarshalJSON writes a version as a versionJSON, of which there are many.
 func (v version) MarshalJSON() ([]byte, error) {
 	s := v.signature()
-	return marshal(versionJSON{v.Epoch, s.quorum, s.author, v.At})
+	b := strconv.AppendUint(append(make([]byte, 0, 64+len(s.author)), `{"e":`...), v.Epoch, 10)
+	if s.quorum {
+		b = append(b, `,"q":true`...)
+	}
+	if s.author != "" {
+		author, err := marshal(s.author)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(b, `,"a":`...), author...)
+	}
+	if v.At != 0 {
+		b = strconv.AppendInt(append(b, `,"t":`...), v.At, 10)
+	}
+	return append(b, '}'), nil
 }
 
 // UnmarshalJSON reads one.
