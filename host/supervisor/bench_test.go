@@ -105,13 +105,16 @@ func TestBooksAreSmall(t *testing.T) {
 			heap := heapUsed()
 			a := newBooks(t, "a", filepath.Join(dir, "a"))
 			saidByA := a.start(t, n, test.spec)
+			a.written(t)
 			runs := heapUsed() - heap - size(saidByA)
 			heap = heapUsed()
 			b := newBooks(t, "b", filepath.Join(dir, "b"))
 			saidByB := b.hear(t, "a", saidByA)
+			b.written(t)
 			knows := heapUsed() - heap - size(saidByB)
 			heap = heapUsed()
 			a.hear(t, "b", saidByB)
+			a.written(t)
 			runs += heapUsed() - heap
 			a.close(t)
 			b.close(t)
@@ -119,6 +122,7 @@ func TestBooksAreSmall(t *testing.T) {
 			a = newBooks(t, "a", filepath.Join(dir, "a"))
 			a.takeOver()
 			a.hear(t, "b", saidByB)
+			a.written(t)
 			restarted := heapUsed() - heap
 			a.close(t)
 			runtime.KeepAlive(saidByA)
@@ -189,6 +193,11 @@ func newBooks(t *testing.T, member, path string) *books {
 		c.setMembers(now, map[string]peer{"a": {up: true, usable: true}, "b": {up: true, usable: true}}, true, true)
 	})
 	return b
+}
+
+// written waits for the book to have written all, which it has in memory until then.
+func (b *books) written(t *testing.T) {
+	require.NoError(t, b.book.Wait(t.Context(), b.book.Delete(book.Name{ID: "nothing"})))
 }
 
 func (b *books) close(t *testing.T) {

@@ -25,6 +25,11 @@ func bodyOf(s *Spec) *body {
 	rest := *s
 	rest.ID, rest.Config = "", nil
 	b := &body{s.Config, recentRests.share(&rest, maphash.Comparable(seed, rest.scalars()), equalRests)}
+	return b.shared()
+}
+
+// shared is b, or one that is equal to it.
+func (b *body) shared() *body {
 	return recentBodies.share(b, maphash.Bytes(seed, b.config), func(a, b *body) bool { return a.rest == b.rest && bytes.Equal(a.config, b.config) })
 }
 
@@ -49,7 +54,7 @@ func (b *body) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	s = s.complete()
-	*b = *bodyOf(&s)
+	*b = *bodyOf(&s) // whoever has the pointer asks for the shared one
 	return nil
 }
 

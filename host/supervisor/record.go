@@ -191,6 +191,9 @@ func parseRecord(b []byte) (record, error) {
 	m := &j.Assignment
 	r := record{ID: j.ID, Intent: j.Intent, Assignment: newAssignment(m.Version, intern(m.Member), intern(m.Why), m.From, intern(m.Take), m.Of), Outcome: j.Outcome}
 	r.Intent.Wanted = wanted(intern(string(r.Intent.Wanted)))
+	if r.Intent.Spec != nil {
+		r.Intent.Spec = r.Intent.Spec.shared()
+	}
 	if r.outcome() == (outcome{}) {
 		r.Outcome = nil
 	}
