@@ -301,7 +301,13 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
+	return copyOpened(in, to)
+}
+
+// copyOpened copies a file, and closes it.
+func copyOpened(in *os.File, to string) error {
 	defer in.Close()
+	from := in.Name()
 	info, err := in.Stat()
 	if err != nil {
 		return err
@@ -323,63 +329,102 @@ func copyFile(from, to string) error {
 }
 
 // copyTree copies the files of a directory. Links to what is within a root around it
-// are followed, for what they lead to may be gone later; others are refused.
+// are followed, for what they lead to may be gone later; others are refused, also when
+// they are made while it copies.
 func copyTree(from, to, within string, without []string) error {
-	root, err := filepath.EvalSymlinks(within)
+	top, err := filepath.EvalSymlinks(within)
 	if err != nil {
 		return err
 	}
-	files, size := 0, int64(0)
-	var dir func(from, to string, depth int) error
-	dir = func(from, to string, depth int) error {
-		if depth > 100 {
-			return fmt.Errorf("%s is too deep", from)
+	if from, err = filepath.EvalSymlinks(from); err != nil {
+		return err
+	}
+	start, err := filepath.Rel(top, from)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(top)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	c := &treeCopy{root: root, top: top, without: without}
+	return c.dir(start, to, 0)
+}
+
+type treeCopy struct {
+	root    *os.Root
+	top     string
+	without []string
+	files   int
+	size    int64
+}
+
+// dir copies a directory of the root, by its path in there.
+func (c *treeCopy) dir(from, to string, depth int) error {
+	if depth > 100 {
+		return fmt.Errorf("%s is too deep", filepath.Join(c.top, from))
+	}
+	d, err := c.root.Open(from)
+	if err != nil {
+		return err
+	}
+	entries, err := d.ReadDir(-1)
+	if err = errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if slices.Contains(c.without, e.Name()) && (depth == 0 || strings.HasPrefix(e.Name(), ".")) {
+			continue
 		}
-		entries, err := os.ReadDir(from)
+		name, err := c.end(filepath.Join(from, e.Name()), e)
+		if errors.Is(err, fs.ErrNotExist) && e.Type()&fs.ModeSymlink != 0 {
+			continue
+		} else if err != nil {
+			return err
+		}
+		info, err := c.root.Stat(name)
 		if err != nil {
 			return err
 		}
-		if err := os.Mkdir(to, 0o700); err != nil {
+		if c.files, c.size = c.files+1, c.size+info.Size(); c.files > maxFiles || c.size > maxSource {
+			return fmt.Errorf("%s has more than %d files or %d MB", c.top, maxFiles, maxSource>>20)
+		}
+		into := filepath.Join(to, e.Name())
+		switch {
+		case info.IsDir():
+			err = c.dir(name, into, depth+1)
+		case info.Mode().IsRegular():
+			var f *os.File
+			if f, err = c.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil {
+				err = copyOpened(f, into)
+			}
+		}
+		if err != nil {
 			return err
 		}
-		for _, e := range entries {
-			if slices.Contains(without, e.Name()) && (depth == 0 || strings.HasPrefix(e.Name(), ".")) {
-				continue
-			}
-			name := filepath.Join(from, e.Name())
-			if e.Type()&fs.ModeSymlink != 0 {
-				at, err := filepath.EvalSymlinks(name)
-				if errors.Is(err, fs.ErrNotExist) {
-					continue
-				} else if err != nil {
-					return err
-				}
-				if rel, err := filepath.Rel(root, at); err != nil || !filepath.IsLocal(rel) {
-					return fmt.Errorf("%s is a link to %s, which is outside of %s", name, at, root)
-				}
-				name = at
-			}
-			info, err := os.Stat(name)
-			if err != nil {
-				return err
-			}
-			if files, size = files+1, size+info.Size(); files > maxFiles || size > maxSource {
-				return fmt.Errorf("%s has more than %d files or %d MB", root, maxFiles, maxSource>>20)
-			}
-			into := filepath.Join(to, e.Name())
-			switch {
-			case info.IsDir():
-				err = dir(name, into, depth+1)
-			case info.Mode().IsRegular():
-				err = copyFile(name, into)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
 	}
-	return dir(from, to, 0)
+	return nil
+}
+
+// end is where an entry leads, as a path in the root.
+func (c *treeCopy) end(name string, e fs.DirEntry) (string, error) {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return name, nil
+	}
+	full := filepath.Join(c.top, name)
+	at, err := filepath.EvalSymlinks(full)
+	if err != nil {
+		return "", err
+	}
+	rel, err := filepath.Rel(c.top, at)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("%s is a link to %s, which is outside of %s", full, at, c.top)
+	}
+	return rel, nil
 }
 
 // hashTree is a hash of a directory's files and of some words.

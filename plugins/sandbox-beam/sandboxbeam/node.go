@@ -56,12 +56,16 @@ var appSyntax = regexp.MustCompile(`^[a-z][a-zA-Z0-9_@]*$`)
 
 func (s *Strategy) home(id string) string { return keeper.Home(filepath.Join(s.dir, nodesDir), id) }
 
-// cookie is the file that debughost reads a node's cookie from. It is not the one in the
-// node's home, for which the node could put a link to another cookie, and hear the
-// handshake with that. The node does not see this one, and it is removed with the home.
-func (s *Strategy) cookie(id string) string {
-	return filepath.Join(filepath.Dir(s.home(id)), cookieFile)
+// aside is a file about a node that the node does not see, and that is removed with its
+// home. What is in the home the node may have replaced, also by a link to what it does
+// not see itself.
+func (s *Strategy) aside(id, file string) string {
+	return filepath.Join(filepath.Dir(s.home(id)), file)
 }
+
+// cookie is the file that debughost reads a node's cookie from. With a link in the place
+// of the one in its home the node would hear the handshake with another cookie.
+func (s *Strategy) cookie(id string) string { return s.aside(id, cookieFile) }
 
 // create starts a node and returns when it is up, with the states of a snapshot unless
 // that is nil. Of one that fails nothing is left.
@@ -89,14 +93,21 @@ func (s *Strategy) create(ctx context.Context, spec sdk.SandboxSpec, n Node, sta
 	if err != nil {
 		return h, err
 	}
-	cookie, err := os.ReadFile(filepath.Join(stage, cookieFile))
-	if err != nil {
-		return h, err
+	aside := map[string][]byte{}
+	for _, file := range []string{cookieFile, kindFile, configFile, scriptFile} {
+		if aside[file], err = os.ReadFile(filepath.Join(stage, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return h, err
+		}
 	}
 	if h.Token, err = s.nodes.Create(ctx, k); err != nil {
 		return h, err
 	}
-	if err = os.WriteFile(s.cookie(spec.ID), cookie, 0o600); err == nil {
+	for file, text := range aside {
+		if text != nil && err == nil {
+			err = os.WriteFile(s.aside(spec.ID, file), text, 0o600)
+		}
+	}
+	if err == nil {
 		err = s.ready(ctx, spec.ID)
 	}
 	if err != nil {

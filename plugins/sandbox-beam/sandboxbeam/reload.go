@@ -27,7 +27,7 @@ import (
 const (
 	nextDir = "build.next"
 	lastDir = "build.last"
-	// versionsFile has what versions of which module there were, in a home.
+	// versionsFile has what versions of which module there were, aside.
 	versionsFile = "versions.json"
 	// maxVersions are kept of one module.
 	maxVersions = 20
@@ -87,7 +87,7 @@ func (s *Strategy) reload(ctx context.Context, spec sdk.SandboxSpec) (*Report, e
 	}
 	defer o.close()
 	home := s.home(spec.ID)
-	if was, err := os.ReadFile(filepath.Join(home, kindFile)); err != nil {
+	if was, err := os.ReadFile(s.aside(spec.ID, kindFile)); err != nil {
 		return nil, err
 	} else if kind(was) != o.kind {
 		return nil, sdk.WithHint(fmt.Errorf("it runs a source of the kind %s, and %s is one of the kind %s", was, o.shown, o.kind), "start another sandbox of it")
@@ -101,15 +101,14 @@ func (s *Strategy) reload(ctx context.Context, spec sdk.SandboxSpec) (*Report, e
 			return nil, err
 		}
 	}
-	if err := os.RemoveAll(next); err != nil { // of one that was killed
-		return nil, err
-	}
-	warm, err := s.warmBuild(ctx, next, spec, n, o)
-	if err == nil && !warm {
-		err = s.built(ctx, next, spec, n, o)
-	}
+	warm := false
+	err = s.putInHome(next, func(to string) (err error) {
+		if warm, err = s.warmBuild(ctx, to, spec, n, o); err == nil && !warm {
+			err = s.built(ctx, to, spec, n, o)
+		}
+		return err
+	})
 	if err != nil {
-		_ = os.RemoveAll(next)
 		return nil, err
 	}
 	report, err := s.changeOver(ctx, spec.ID, build, next)
@@ -119,7 +118,7 @@ func (s *Strategy) reload(ctx context.Context, spec sdk.SandboxSpec) (*Report, e
 	report.TookMS = time.Since(began).Milliseconds()
 	// It is done. What follows is for later, and may fail where there is no space.
 	if o.kind == script {
-		_ = replaceFile(o.path, s.mainFile(spec.ID))
+		_ = replaceFile(o.path, s.aside(spec.ID, scriptFile))
 	}
 	_ = s.note(spec.ID, n, report)
 	if !warm {
@@ -152,11 +151,26 @@ func (s *Strategy) scriptBuild(ctx context.Context, to string, spec sdk.SandboxS
 		return nil
 	}
 	runs := *o
-	runs.source = source{kind: script, path: s.mainFile(spec.ID), shown: "the script that runs", within: s.home(spec.ID)}
-	if err := s.built(ctx, to, spec, n, &runs); err != nil {
-		return errors.Join(err, os.RemoveAll(to))
+	runs.source = source{kind: script, path: s.aside(spec.ID, scriptFile), shown: "the script that runs"}
+	return s.putInHome(to, func(to string) error { return s.built(ctx, to, spec, n, &runs) })
+}
+
+// putInHome puts a directory into a home in the place of what has the name. It is made
+// elsewhere: who can write to the home could have it written to where a link leads.
+func (s *Strategy) putInHome(at string, fill func(to string) error) error {
+	stage, err := s.stage()
+	if err != nil {
+		return err
 	}
-	return nil
+	defer os.RemoveAll(stage)
+	made := filepath.Join(stage, "made")
+	if err := fill(made); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(at); err != nil {
+		return err
+	}
+	return os.Rename(made, at)
 }
 
 // changeOver has the node run what is in next instead of what is in build. It is done
@@ -250,8 +264,8 @@ func (s *Strategy) versions(ctx context.Context, id string) ([]moduleVersions, e
 // noted are the versions of modules that have had more than one, oldest first.
 func (s *Strategy) noted(id string) map[string][]version {
 	all := map[string][]version{}
-	if text, err := os.ReadFile(filepath.Join(s.home(id), versionsFile)); err == nil {
-		_ = json.Unmarshal(text, &all) // the sandbox may write there: it is its own history
+	if text, err := os.ReadFile(s.aside(id, versionsFile)); err == nil {
+		_ = json.Unmarshal(text, &all) // without it there is no history
 	}
 	return all
 }
@@ -276,7 +290,7 @@ func (s *Strategy) note(id string, n Node, r *Report) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeNew(filepath.Join(s.home(id), versionsFile), text), writeNew(filepath.Join(s.home(id), configFile), config))
+	return errors.Join(writeNew(s.aside(id, versionsFile), text), writeNew(s.aside(id, configFile), config))
 }
 
 // writeNew writes a file that takes the place of what has the name.

@@ -210,8 +210,6 @@ end
 			require.ErrorContains(t, err, "it is no snapshot")
 			require.NoDirExists(t, filepath.Dir(s.home("garbage")))
 			config["state"] = []string{"Nobody"}
-			raw, err = json.Marshal(config)
-			require.NoError(t, err)
 			_, err = s.sandbox(t, "nobody", config)
 			require.NoError(t, err)
 			require.ErrorContains(t, s.Snapshot(t.Context(), "nobody", &snapshot), "no process is called Nobody")

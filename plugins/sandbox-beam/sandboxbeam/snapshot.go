@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/debughost/debughost/erl/etf"
 	"github.com/debughost/debughost/sdk"
@@ -43,7 +44,7 @@ func init() {
 // node is the config that a sandbox runs with.
 func (s *Strategy) node(id string) (Node, error) {
 	n := defaultNode()
-	raw, err := os.ReadFile(filepath.Join(s.home(id), configFile))
+	raw, err := os.ReadFile(s.aside(id, configFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return n, sdk.ErrNotFound
 	}
@@ -86,11 +87,19 @@ func (s *Strategy) snapshot(ctx context.Context, id string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	f, err := openRegular(file)
+	home, err := os.OpenRoot(s.home(id))
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	f, err := home.OpenFile(filepath.Join(filepath.Base(dir), stateFile), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return errors.Join(err, errors.New("what its node wrote is not a file"))
+	}
 	if size, err := io.Copy(w, io.LimitReader(f, maxStates+1)); err != nil {
 		return err
 	} else if size > maxStates {

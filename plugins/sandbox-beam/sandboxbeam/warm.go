@@ -186,7 +186,11 @@ type compileError struct{ text string }
 func (e *compileError) Error() string { return e.text }
 
 func (s *Strategy) warmCompile(ctx context.Context, w *warm, o *opened) error {
-	src := filepath.Join(w.home, "src")
+	home, err := os.OpenRoot(w.home)
+	if err != nil {
+		return err
+	}
+	defer home.Close()
 	stage, err := s.stage()
 	if err != nil {
 		return err
@@ -210,7 +214,7 @@ func (s *Strategy) warmCompile(ctx context.Context, w *warm, o *opened) error {
 			return ctx.Err()
 		}
 	}
-	if err := syncTree(fresh, src); err != nil {
+	if err := syncTree(fresh, home, "src"); err != nil {
 		return err
 	}
 	token := make([]byte, 8)
@@ -333,9 +337,10 @@ func (s *Strategy) cool(id string, w *warm) {
 	_ = s.builds.Destroy(ctx, w.id)
 }
 
-// syncTree makes a directory like another one, and touches only what differs: what a
-// compiler goes by is the time of a file.
-func syncTree(from, to string) error {
+// syncTree makes a directory of a root like another one, and touches only what differs:
+// what a compiler goes by is the time of a file. Whatever the compiler does there
+// meanwhile, nothing outside of the root is written to.
+func syncTree(from string, root *os.Root, to string) error {
 	seen := map[string]bool{}
 	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -348,28 +353,36 @@ func syncTree(from, to string) error {
 		seen[rel] = true
 		at := filepath.Join(to, rel)
 		if d.IsDir() {
-			if err := os.Mkdir(at, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
-			return nil
+			return root.MkdirAll(at, 0o700)
 		}
-		if same, err := sameFile(path, at); err != nil || same {
+		text, err := os.ReadFile(path)
+		if err != nil {
 			return err
 		}
-		return replaceFile(path, at)
+		if had, err := root.ReadFile(at); err == nil && bytes.Equal(had, text) {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if err := root.RemoveAll(at); err != nil {
+			return err
+		}
+		return root.WriteFile(at, text, 0o600|info.Mode().Perm()&0o100)
 	})
 	if err != nil {
 		return err
 	}
-	return filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(root.FS(), filepath.ToSlash(to), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(to, path)
+		rel, err := filepath.Rel(to, filepath.FromSlash(path))
 		if err != nil || seen[rel] {
 			return err
 		}
-		if err := os.RemoveAll(path); err != nil {
+		if err := root.RemoveAll(filepath.FromSlash(path)); err != nil {
 			return err
 		}
 		if d.IsDir() {
@@ -377,17 +390,4 @@ func syncTree(from, to string) error {
 		}
 		return nil
 	})
-}
-
-// sameFile tells whether two files have the same content; the second may be missing.
-func sameFile(a, b string) (bool, error) {
-	one, err := os.ReadFile(a)
-	if err != nil {
-		return false, err
-	}
-	two, err := os.ReadFile(b)
-	if err != nil {
-		return false, nil
-	}
-	return bytes.Equal(one, two), nil
 }

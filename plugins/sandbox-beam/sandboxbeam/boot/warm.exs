@@ -1,8 +1,8 @@
 # A compiler that stays: for each file `todo` in its directory it compiles once more,
-# prints the file's text with what came of it on a line of its own, into both of its
-# outputs, and writes that
-# into `done`. The variables DEBUGHOST_WARM (the directory), DEBUGHOST_KIND (mix,
-# script, module) and DEBUGHOST_MAIN (file, and what it is called) say what.
+# prints the text of the file with what came of it, on a line of its own in both of its
+# outputs, and writes that into `done`. The variables DEBUGHOST_WARM (the directory),
+# DEBUGHOST_KIND (mix, script, module) and DEBUGHOST_MAIN (file, and what it is called)
+# say what.
 defmodule Debughost.Warm do
   def loop(dir, kind) do
     todo = Path.join(dir, "todo")
