@@ -180,6 +180,19 @@ func (s *Supervisor) settled(ctx context.Context, id string, put, published uint
 	}
 }
 
+// onDisk waits until a change that came from another member is on this one's disk.
+func (s *Supervisor) onDisk(ctx context.Context, id string, put uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, confirmTime)
+	defer cancel()
+	if s.book == nil {
+		return nil
+	}
+	if err := s.book.Wait(ctx, put); err != nil {
+		return &UnconfirmedError{ID: id, Cause: err}
+	}
+	return nil
+}
+
 // confirmations tells how many others are in sight, and whether one of them has
 // all that this member has published up to a number on disk.
 func (s *Supervisor) confirmations(published uint64) (others int, have bool) {

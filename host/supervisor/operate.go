@@ -69,16 +69,19 @@ func (s *Supervisor) adopted(ctx context.Context, id string, next reload) (Child
 		news := s.news.Next()
 		s.mu.Lock()
 		var v Child
-		there, pending := false, false
+		there, pending, mine := false, false, false
 		if ch := s.core.children[id]; ch != nil && ch.there() {
 			v = s.core.view(ch)
 			there = slices.ContainsFunc(v.Spec.Versions, func(v Version) bool { return v.Bundle == next.Bundle && v.At.UnixNano() == next.At })
 			pending = ch.run != nil && ch.run.Reload != nil && *ch.run.Reload == next
+			mine = ch.rec.Intent.Version.signature().author == s.cfg.Member
 		}
 		put, published := s.lastPut, s.pubs
 		s.mu.Unlock()
 		switch {
 		case pending:
+		case there && !mine: // who has made it the spec has it, and here it is on disk
+			return v, s.onDisk(ctx, id, put)
 		case there:
 			return v, s.settled(ctx, id, put, published)
 		default:
