@@ -277,20 +277,37 @@ func (a *app) sandboxLogsCommand() *cobra.Command {
 	return cmd
 }
 
+// moveSpare is how long a command waits for the node of a sandbox that is about to be
+// attached to, as after a move.
+const moveSpare = 5 * time.Second
+
 // onSandbox makes of a command for a NODE one for a sandbox's NAME.
 func (a *app) onSandbox(cmd *cobra.Command, use, short, example string) *cobra.Command {
 	run := cmd.RunE
 	cmd.Use, cmd.Short, cmd.Example, cmd.ValidArgsFunction = use, short, example, a.completeSandboxes
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		args = slices.Clone(args)
-		err := a.withClient(cmd.Context(), func(ctx context.Context, c *control.Client) (err error) {
-			args[0], err = a.nodeOfSandbox(ctx, c, args[0])
-			return err
-		})
-		if err != nil {
-			return err
+		name, until := args[0], a.now().Add(moveSpare)
+		for {
+			err := a.withClient(cmd.Context(), func(ctx context.Context, c *control.Client) (err error) {
+				args[0], err = a.nodeOfSandbox(ctx, c, name)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			err = run(cmd, args)
+			var fail *control.Error
+			late := errors.As(err, &fail) && (fail.Code == control.NotAttached || fail.Code == control.UnknownNode)
+			if !late || a.now().After(until) {
+				return err
+			}
+			select {
+			case <-time.After(sandboxLook):
+			case <-cmd.Context().Done():
+				return err
+			}
 		}
-		return run(cmd, args)
 	}
 	return cmd
 }

@@ -24,6 +24,11 @@ func (c *core) view(ch *child) Child {
 	if f != nil {
 		v.Restarts, v.OSPid, v.Node, v.Started = f.Restarts, f.OSPid, f.Node.String(), wall(f.Started)
 	}
+	if from := a.take(); v.Node == "" && from != "" && from != a.Member { // which goes on until the new one has begun
+		if g := c.factOf(ch, from); g != nil && g.Running {
+			v.Node = g.Node.String()
+		}
+	}
 	if o, ended := ch.rec.ended(); ended {
 		v.Restarts = o.Restarts
 	}
