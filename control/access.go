@@ -169,10 +169,12 @@ type callerStream struct {
 
 func (s callerStream) Context() context.Context { return s.ctx }
 
-// forced tells whether a request asks for something that is refused otherwise.
+// forced tells whether a request asks for something that is refused otherwise, or for
+// secrets.
 func forced(req any) bool {
 	r, ok := req.(interface{ GetForce() bool })
-	return ok && r.GetForce()
+	s, secret := req.(interface{ GetSecrets() bool })
+	return ok && r.GetForce() || secret && s.GetSecrets()
 }
 
 // newID returns 16 hexadecimal digits that nobody else has.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	controlpb "github.com/debughost/debughost/control/proto"
@@ -14,7 +15,7 @@ import (
 )
 
 func (s *childService) StartChild(ctx context.Context, req *controlpb.StartChildRequest) (*controlpb.ChildResponse, error) {
-	tried := "start child " + clean(req.GetSpec().GetId())
+	tried := fmt.Sprintf("start child %.200s", clean(req.GetSpec().GetId()))
 	if err := s.child(tried, req.GetSpec().GetId()); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@ var (
 	ErrNoCandidate = errors.New("no candidate")
 	// ErrUnsupported: the plugin lacks this ability.
 	ErrUnsupported = errors.New("not supported by this plugin")
+	// ErrUnsure: it is not certain what the sandbox runs now; the host starts it anew.
+	ErrUnsure = errors.New("what the sandbox runs is not certain")
 	// ErrNotConfigured: Configure must come first.
 	ErrNotConfigured = errors.New("plugin is not configured")
 	// ErrConfigured: Configure was called before.

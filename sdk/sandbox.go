@@ -45,8 +45,8 @@ type Snapshotter interface {
 type Reloader interface {
 	Sandbox
 	// Reload puts what the spec says in the place of what the sandbox runs, without
-	// a restart. Of one that fails, the sandbox runs on as it was. The report is
-	// JSON, in the strategy's own terms.
+	// a restart. Of one that fails, the sandbox runs on as it was, unless the error is an
+	// ErrUnsure. The report is JSON, in the strategy's own terms.
 	Reload(ctx context.Context, spec SandboxSpec) (report []byte, err error)
 }
 

@@ -117,6 +117,7 @@ var statusCodes = []struct {
 	{ErrNotConfigured, codes.FailedPrecondition},
 	{ErrConfigured, codes.FailedPrecondition},
 	{ErrPanic, codes.Aborted},
+	{ErrUnsure, codes.DataLoss},
 }
 
 // toStatus is the gRPC status of an error, with its hint as a detail.

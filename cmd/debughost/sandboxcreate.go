@@ -267,10 +267,23 @@ func (a *app) nameIsFree(ctx context.Context, c *control.Client, name string) er
 
 // startSandbox starts what has its bundle.
 func (a *app) startSandbox(ctx context.Context, c *control.Client, spec *controlpb.ChildSpec, wait time.Duration) error {
-	starting, cancel := a.within(ctx, answerTime)
+	usual := answerTime
+	if spec.GetBundle() != "" || spec.GetSeed() != "" { // which go to another member first
+		usual = uploadTime
+	}
+	starting, cancel := a.within(ctx, usual)
 	res, err := c.Children.StartChild(starting, &controlpb.StartChildRequest{Spec: spec})
 	late := starting.Err() != nil
 	cancel()
+	var fail *control.Error
+	if errors.As(err, &fail) && fail.Code == control.Unconfirmed { // it is there
+		a.note("%s", saneLines(fail.Cause))
+		looking, cancel := a.within(ctx, answerTime)
+		var there *controlpb.GetChildResponse
+		there, err = c.Children.GetChild(looking, &controlpb.GetChildRequest{Id: spec.GetId()})
+		cancel()
+		res = &controlpb.ChildResponse{Child: there.GetChild()}
+	}
 	if err != nil {
 		if late {
 			a.note("sandbox %s may have been started; `debughost sandbox destroy` removes it", sane(spec.GetId()))

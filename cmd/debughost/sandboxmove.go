@@ -66,7 +66,7 @@ func (a *app) moveSandbox(ctx context.Context, c *control.Client, req *controlpb
 	}
 	a.overwrite("moving…")
 	defer a.overwrite("")
-	child, err := a.awaitChild(ctx, c, res.GetChild(), wait, childAct{until: []string{"running", "exited"}, moves: true})
+	child, err := a.awaitChild(ctx, c, res.GetChild(), wait, childAct{until: []string{"running", "exited", "stopped"}, moves: true})
 	for err == nil && child.GetState() == "running" {
 		var attached bool
 		if attached, err = isAttached(ctx, c, child); attached || err != nil {
@@ -83,6 +83,9 @@ func (a *app) moveSandbox(ctx context.Context, c *control.Client, req *controlpb
 		}
 	}
 	a.overwrite("")
+	if err == nil && child.GetState() != "running" {
+		err = &control.Error{Code: control.Failed, Cause: fmt.Sprintf("move sandbox %s: it is %s: %s", req.GetId(), child.GetState(), child.GetReason()), Hint: "`debughost sandbox show` tells its history"}
+	}
 	if err != nil {
 		return err
 	}

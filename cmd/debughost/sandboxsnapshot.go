@@ -253,6 +253,9 @@ audit log.`,
 // restoredSpec is the spec of a snapshot, whose variables have the values that are given
 // now; those without are left out.
 func (a *app) restoredSpec(cmd *cobra.Command, spec *controlpb.ChildSpec, env []string) (*controlpb.ChildSpec, error) {
+	if spec.GetStrategy() != beamStrategy {
+		return nil, fmt.Errorf("restore: what is in the snapshot is no sandbox: its strategy is %.50q", sane(spec.GetStrategy()))
+	}
 	config := map[string]any{}
 	if spec.GetConfig() != "" {
 		if err := json.Unmarshal([]byte(spec.GetConfig()), &config); err != nil {

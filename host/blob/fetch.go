@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -159,6 +160,9 @@ func (s *Store) fetch(ctx context.Context, id string) error {
 	return errNobody
 }
 
+// idleTime is how long nothing may come from a member, before the next one is asked.
+const idleTime = 15 * time.Second
+
 func (s *Store) fetchFrom(ctx context.Context, member, id string) error {
 	conn, err := s.cfg.Conn(member)
 	if err != nil {
@@ -166,17 +170,20 @@ func (s *Store) fetchFrom(ctx context.Context, member, id string) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	idle := time.AfterFunc(idleTime, cancel)
+	defer idle.Stop()
 	stream, err := blobpb.NewBlobsClient(conn).Fetch(ctx, &blobpb.FetchRequest{Member: s.cfg.Member, Id: id})
 	if err != nil {
 		return err
 	}
-	_, _, err = s.Put(&chunks{stream: stream}, id)
+	_, _, err = s.Put(&chunks{stream: stream, idle: idle}, id)
 	return err
 }
 
 // chunks reads what another member sends.
 type chunks struct {
 	stream grpc.ServerStreamingClient[blobpb.FetchResponse]
+	idle   *time.Timer // ends it, unless something comes
 	rest   []byte
 }
 
@@ -186,6 +193,7 @@ func (c *chunks) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err // io.EOF at the end
 		}
+		c.idle.Reset(idleTime)
 		c.rest = in.GetChunk()
 	}
 	n := copy(p, c.rest)

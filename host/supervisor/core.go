@@ -315,6 +315,9 @@ func (c *core) learn(ch *child, r record) (news bool) {
 	c.open(ch)
 	was := ch.rec
 	ch.rec = merge(ch.rec, r)
+	if was.removed() && !ch.rec.removed() {
+		ch.history = nil // that was of another child
+	}
 	mine := ch.rec.Intent.Version != was.Intent.Version && r.Intent.Version.signature().author == c.self ||
 		ch.rec.Assignment.Version != was.Assignment.Version && r.Assignment.Version.signature().author == c.self ||
 		ch.rec.outcome().For != was.outcome().For && ch.rec.Assignment.Member == c.self

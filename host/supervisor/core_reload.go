@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/debughost/debughost/sdk"
 )
 
 // A reload puts another bundle in the place of the one that a child runs. The child's
@@ -97,8 +95,7 @@ func (c *core) giveUp(ch *child) {
 // torn tells whether an error leaves open what a sandbox runs: that of a strategy
 // that failed, and not its reload.
 func torn(err error) bool {
-	return !errors.Is(err, errNotAsked) &&
-		(errors.Is(err, sdk.ErrUnavailable) || errors.Is(err, sdk.ErrGarbage) || errors.Is(err, sdk.ErrPanic))
+	return !errors.Is(err, errNotAsked) && uncertain(err)
 }
 
 // keepUp has a run go on by an intent that says what it has been reloaded with.

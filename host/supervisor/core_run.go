@@ -261,7 +261,7 @@ var errNotAsked = errors.New("the sandbox strategy was not asked")
 
 // uncertain tells whether an error leaves open what the strategy did.
 func uncertain(err error) bool {
-	for _, e := range []error{sdk.ErrUnavailable, sdk.ErrGarbage, sdk.ErrPanic, context.DeadlineExceeded, context.Canceled} {
+	for _, e := range []error{sdk.ErrUnavailable, sdk.ErrGarbage, sdk.ErrPanic, sdk.ErrUnsure, context.DeadlineExceeded, context.Canceled} {
 		if errors.Is(err, e) {
 			return true
 		}

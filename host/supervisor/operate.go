@@ -17,6 +17,8 @@ const (
 	blobTime = 2 * time.Minute
 	// operateTime bounds one operation.
 	operateTime = 5 * time.Minute
+	// reloadTime bounds a reload, which may have to compile.
+	reloadTime = 10 * time.Minute
 	// adoptTime is how long a reload waits until the spec says so.
 	adoptTime = 10 * time.Second
 )
@@ -98,7 +100,7 @@ func (s *Supervisor) adopted(ctx context.Context, id string, next reload) (Child
 // reload has a strategy put another bundle in the place of what a run has, and gives
 // the answer to the core.
 func (s *Supervisor) reload(a action) {
-	ctx, giveUp := context.WithTimeout(s.ctx, createTime)
+	ctx, giveUp := context.WithTimeout(s.ctx, reloadTime)
 	s.mu.Lock()
 	s.loads[a.id] = giveUp
 	s.mu.Unlock()
@@ -168,6 +170,13 @@ func (s *Supervisor) TakeSnapshot(ctx context.Context, id string, w io.Writer) e
 	strategy, err := s.runs("take snapshot of", id)
 	if err != nil {
 		return err
+	}
+	s.mu.Lock()
+	ch := s.core.children[id]
+	changing := ch != nil && ch.run != nil && ch.run.changing()
+	s.mu.Unlock()
+	if changing {
+		return &StateError{Verb: "take snapshot of", ID: id, Problem: "its code is being changed"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, handoffTime)
 	defer cancel()

@@ -107,6 +107,7 @@ var causes = map[codes.Code]error{
 	codes.AlreadyExists:      sdk.ErrExists,
 	codes.Unimplemented:      sdk.ErrUnsupported,
 	codes.Aborted:            sdk.ErrPanic,
+	codes.DataLoss:           sdk.ErrUnsure,
 	codes.Internal:           sdk.ErrGarbage, // what gRPC could not decode
 	codes.ResourceExhausted:  sdk.ErrGarbage, // a message beyond the limit
 	codes.FailedPrecondition: sdk.ErrNotConfigured,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -123,7 +124,20 @@ func open(spec sdk.SandboxSpec, n Node, dir string) (source, error) {
 	if n.Source == "" {
 		s.shown = "the bundle"
 	}
-	var err error
+	// Links in a bundle are looked at one by one when it is unpacked; together they may
+	// lead elsewhere.
+	end, err := filepath.EvalSymlinks(s.path)
+	if err == nil {
+		var top string
+		if top, err = filepath.EvalSymlinks(dir); err == nil {
+			if rel, relErr := filepath.Rel(top, end); relErr != nil || !filepath.IsLocal(rel) {
+				return source{}, sdk.Invalid("source", s.shown+" is not within the bundle")
+			}
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return source{}, err
+	}
 	s.kind, err = kindOf(s.path, s.shown)
 	return s, err
 }

@@ -108,7 +108,13 @@ func TestBundleIsConfined(t *testing.T) {
 			require.Len(t, found, 1)
 		})
 	}
-	_, err := open(sdk.SandboxSpec{Bundle: write(t, filepath.Join(t.TempDir(), "x"), "no archive")}, Node{}, filepath.Join(t.TempDir(), "to"))
+	// Links that are harmless one by one, and together lead elsewhere.
+	top := t.TempDir()
+	write(t, filepath.Join(top, "out.exs"), "secret")
+	_, err := open(sdk.SandboxSpec{Bundle: pack(t, tar.Header{Name: "a/b/up", Linkname: "../..", Typeflag: tar.TypeSymlink},
+		tar.Header{Name: "a/b/up/x.exs", Linkname: "../../../out.exs", Typeflag: tar.TypeSymlink})}, Node{Source: "x.exs"}, filepath.Join(top, "to"))
+	require.Error(t, err)
+	_, err = open(sdk.SandboxSpec{Bundle: write(t, filepath.Join(t.TempDir(), "x"), "no archive")}, Node{}, filepath.Join(t.TempDir(), "to"))
 	require.ErrorContains(t, err, "gzip: invalid header")
 	_, err = open(sdk.SandboxSpec{Bundle: pack(t, entry("a.exs", ""))}, Node{Source: "../a.exs"}, filepath.Join(t.TempDir(), "to"))
 	require.ErrorContains(t, err, "want a path within it")

@@ -81,12 +81,16 @@ func (s *Strategy) rpc(ctx context.Context, id, module, function string, args ..
 	return peer.Call(ctx, module, function, args...)
 }
 
-// toReply reads {ok, Value} and {error, Text}.
+// toReply reads {ok, Value}, {error, Text}, of which nothing has changed, and {torn, Text}.
 func toReply(t etf.Term) (etf.Term, error) {
 	if tuple, ok := t.(etf.Tuple); ok && len(tuple) == 2 {
 		switch tuple[0] {
 		case etf.Atom("ok"):
 			return tuple[1], nil
+		case etf.Atom("torn"):
+			if text, ok := tuple[1].(etf.Binary); ok {
+				return nil, fmt.Errorf("%w: %s", sdk.ErrUnsure, text)
+			}
 		case etf.Atom("error"):
 			if text, ok := tuple[1].(etf.Binary); ok {
 				return nil, errors.New(cmp.Or(string(text), "it does not say why"))

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/debughost/debughost/sdk"
 )
@@ -65,8 +66,16 @@ func collectRebar3(home, to string) error {
 			apps = append(apps, strings.TrimSuffix(filepath.Base(f), ".app.src"))
 		}
 	}
-	config := filepath.Join(home, "src", "config", "sys.config")
-	if err := copyFile(config, filepath.Join(to, "sys.config")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	root, err := os.OpenRoot(home) // the project may have put a link there
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	config, err := root.OpenFile(filepath.Join("src", "config", "sys.config"), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		err = copyOpened(config, filepath.Join(to, "sys.config"))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return writeApps(to, apps)

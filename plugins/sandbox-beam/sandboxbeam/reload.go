@@ -4,6 +4,7 @@ package sandboxbeam
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/debughost/debughost/erl/etf"
+	"github.com/debughost/debughost/erl/node"
 	"github.com/debughost/debughost/sdk"
 )
 
@@ -111,9 +113,12 @@ func (s *Strategy) reload(ctx context.Context, spec sdk.SandboxSpec) (*Report, e
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, errors.Join(ctx.Err(), os.RemoveAll(next))
+	}
 	report, err := s.changeOver(ctx, spec.ID, build, next)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(next))
+		return nil, err
 	}
 	report.TookMS = time.Since(began).Milliseconds()
 	// It is done. What follows is for later, and may fail where there is no space.
@@ -174,18 +179,25 @@ func (s *Strategy) putInHome(at string, fill func(to string) error) error {
 }
 
 // changeOver has the node run what is in next instead of what is in build. It is done
-// or not done, whatever becomes of who asked for it.
+// or not done, whatever becomes of who asked for it; an sdk.ErrUnsure says that it is not
+// known which.
 func (s *Strategy) changeOver(ctx context.Context, id, build, next string) (*Report, error) {
 	ctx = context.WithoutCancel(ctx)
 	answer, err := s.rpc(ctx, id, "debughost_code", "reload", etf.Map{
 		{Key: etf.Atom("build"), Value: etf.Binary(build)}, {Key: etf.Atom("next"), Value: etf.Binary(next)},
 	})
-	if err != nil {
-		return nil, err
+	var away *node.ConnectError
+	switch {
+	case errors.As(err, &away):
+		return nil, errors.Join(err, os.RemoveAll(next))
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s", sdk.ErrUnsure, err.Error())
 	}
 	done, err := toReply(answer)
-	if err != nil {
+	if errors.Is(err, sdk.ErrUnsure) {
 		return nil, err
+	} else if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(next))
 	}
 	text, err := json.Marshal(plain(done))
 	if err != nil {
@@ -193,17 +205,23 @@ func (s *Strategy) changeOver(ctx context.Context, id, build, next string) (*Rep
 	}
 	report := &Report{}
 	if err := json.Unmarshal(text, report); err != nil {
-		return nil, fmt.Errorf("the node answers %.200s", text)
+		return nil, fmt.Errorf("%w: the node answers %.200s", sdk.ErrUnsure, text)
 	}
-	last := filepath.Join(filepath.Dir(build), lastDir)
-	if err := errors.Join(os.RemoveAll(last), os.Rename(build, last), os.Rename(next, build), os.RemoveAll(last)); err != nil {
-		return nil, fmt.Errorf("the new code runs, and is not where it should be: %w", err)
+	last := filepath.Join(filepath.Dir(build), lastDir+"-"+rand.Text()[:8])
+	if err = os.Rename(build, last); err == nil {
+		err = os.Rename(next, build)
 	}
-	answer, err = s.rpc(ctx, id, "debughost_code", "paths", etf.Binary(build))
+	if err == nil {
+		answer, err = s.rpc(ctx, id, "debughost_code", "paths", etf.Binary(build))
+	}
 	if err == nil {
 		_, err = toReply(answer)
 	}
-	return report, err
+	if err != nil {
+		return nil, fmt.Errorf("%w: the new code runs, and is not where it should be: %s", sdk.ErrUnsure, err.Error())
+	}
+	_ = os.RemoveAll(last) // else it goes with the home
+	return report, nil
 }
 
 // version is one that a module has had.

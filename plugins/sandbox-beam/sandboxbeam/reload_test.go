@@ -216,3 +216,45 @@ end
 		})
 	}
 }
+
+// A code_change may call what is new with it. One that fails while a process stays in
+// the old code leaves open what runs, and says so; a process that does not answer holds
+// nothing up for good.
+func TestReloadThatTears(t *testing.T) {
+	s := strategy(t, "")
+	one := tillOf("1", "n", "{:reply, state + n, state + n}", "{:ok, state}") + `
+defmodule Shop.Deaf do
+  def start, do: Process.register(spawn(fn -> {:ok, _} = :gen_event.start({:local, :deaf}); :sys.suspend(:deaf); Process.sleep(:infinity) end), :keeps)
+end
+`
+	dir := project(t, one)
+	lib := filepath.Join(dir, "lib", "shop.ex")
+	config := map[string]any{"source": dir, "otp": erltest.Releases()[1], "start": "Shop.Deaf.start()"}
+	_, err := s.sandbox(t, "r", config)
+	require.NoError(t, err)
+	sell := func() string { return s.call(t, "r", "Elixir.Shop.Till", "sell", etf.Int(2)) }
+	require.Equal(t, "2", sell())
+
+	write(t, lib, strings.Replace(one, "{:ok, state}\nend", "{:ok, Shop.Migrate.up(state)}\nend", 1))
+	write(t, filepath.Join(dir, "lib", "migrate.ex"), "defmodule Shop.Migrate do\n  def up(n), do: n + 100\nend\n")
+	_, err = s.again(t, "r", config)
+	require.NoError(t, err)
+	require.Equal(t, "104", sell())
+
+	// A process in a loop of a module's own, and a code_change that fails.
+	loops := `
+defmodule Shop.Loop do
+  def start, do: Process.register(spawn(&loop/0), :loops)
+  def loop, do: (receive do :stop -> :ok end)
+  def n, do: N
+end
+`
+	write(t, lib, one+strings.Replace(loops, "N\n", "1\n", 1))
+	_, err = s.again(t, "r", config)
+	require.NoError(t, err)
+	s.call(t, "r", "Elixir.Shop.Loop", "start")
+	write(t, lib, strings.Replace(one, "{:ok, state}\nend", "raise \"no way\"\nend", 1)+strings.Replace(loops, "N\n", "2\n", 1))
+	_, err = s.again(t, "r", config)
+	require.ErrorIs(t, err, sdk.ErrUnsure)
+	require.ErrorContains(t, err, "the new code of Shop.Loop stays")
+}

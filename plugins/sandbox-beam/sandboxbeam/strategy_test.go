@@ -298,7 +298,7 @@ func TestDoesNotComeUp(t *testing.T) {
 		"raises":   {"raise \"no stock\"", "", "(RuntimeError) no stock"},
 		"syntax":   {"defmodule X do", "", "SyntaxError"},
 		"start":    {"", "Nobody.there()", "function Nobody.there/0 is undefined"},
-		"halts":    {"System.halt(7)", "", "exit code 7"},
+		"halts":    {":erlang.halt(7, flush: false)", "", "exit code 7"},
 		"segfault": {":os.cmd(~c\"kill -SEGV #{System.pid()}\"); Process.sleep(:infinity)", "", "signal 11"},
 	} {
 		t.Run(name, func(t *testing.T) {

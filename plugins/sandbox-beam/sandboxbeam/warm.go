@@ -51,7 +51,12 @@ type warm struct {
 func (s *Strategy) warmKey(spec sdk.SandboxSpec, n Node, o *opened) (string, error) {
 	h := []string{string(o.kind), o.sys.bin, filepath.Base(o.path), fmt.Sprint(spec.Limits, n.Network)}
 	if o.kind == mix {
-		for _, name := range []string{"mix.exs", "mix.lock", "config"} {
+		names, err := fs.Glob(os.DirFS(o.path), "apps/*/mix.exs")
+		if err != nil {
+			return "", err
+		}
+		// Mix compiles what is in deps once, and reads the others when it starts.
+		for _, name := range append(names, "mix.exs", "mix.lock", "config", "deps") {
 			text, err := hashTree(filepath.Join(o.path, name))
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return "", err
@@ -134,7 +139,7 @@ func (s *Strategy) warmCommand(stage string, w *warm, spec sdk.SandboxSpec, n No
 func (s *Strategy) warmBuild(ctx context.Context, to string, spec sdk.SandboxSpec, n Node, o *opened) (done bool, err error) {
 	key, err := s.warmKey(spec, n, o)
 	if err != nil {
-		return false, err
+		return false, nil // there are links in what it is made of, which a copy has not
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.CompileTimeout)
 	defer cancel()

@@ -59,6 +59,10 @@ func ignored(name string) bool {
 // Links that lead out are an *Error, as is what is too large. Progress, which may be
 // nil, hears how many files and bytes there are so far.
 func Pack(w io.Writer, from, as string, progress func(files int, bytes int64)) error {
+	from, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return fmt.Errorf("pack: %w", err)
+	}
 	info, err := os.Stat(from)
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)

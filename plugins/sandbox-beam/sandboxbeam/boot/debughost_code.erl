@@ -12,6 +12,8 @@
 -define(CHANGE, 30000).
 -define(LEAVE, 2000).
 -define(NAMED, 5000).
+%% That a call is waited for: it goes on then, and nobody knows to what end.
+-define(WHOLE, 50000).
 %% Bytes of one process's state in a snapshot.
 -define(STATE, 64 * 1024 * 1024).
 
@@ -41,16 +43,20 @@ paths(Dir) ->
 %% are suspended, have their code_change called, and go on. When one of these fails, all
 %% is as it was.
 reload(#{build := Build, next := Next}) ->
-    alone(fun() -> try change(plan(beams(Build), beams(Next))) catch throw:{refused, Text} -> {error, Text} end end).
+    alone(fun() -> change(plan(beams(Build), beams(Next), text_of(Next), text_of(Build))) end).
 
-%% Module -> what there is to be done about it. A module that was not loaded yet is
-%% found where it will be.
-plan(Old, New) ->
+text_of(Path) -> unicode:characters_to_list(Path).
+
+%% What there is to be done about which module. What is new, and what was not loaded yet,
+%% is loaded too: a code_change may call it.
+plan(Old, New, Next, Build) ->
     Changed = lists:sort([{M, File} || {M, {Md5, File}} <- maps:to_list(New), is_map_key(M, Old) orelse loaded(M), Md5 =/= running(M, Old)]),
-    Load = [{M, File, read(File), before(M, Old)} || {M, File} <- Changed, loaded(M)],
-    #{load => Load,
+    Added = lists:sort([{M, File} || {M, {_, File}} <- maps:to_list(New), not is_map_key(M, Old), not loaded(M)]),
+    Final = fun(File) -> Build ++ lists:nthtail(length(Next), File) end,
+    #{load => [{M, Final(File), read(File), before(M, Old)} || {M, File} <- Changed] ++
+          [{M, Final(File), read(File), none} || {M, File} <- Added],
       changed => [#{module => name(M), was => hex(running(M, Old)), is => hex(element(1, map_get(M, New)))} || {M, _} <- Changed],
-      added => lists:sort([M || M <- maps:keys(New), not is_map_key(M, Old), not loaded(M)]),
+      added => [M || {M, _} <- Added],
       removed => lists:sort(maps:keys(Old) -- maps:keys(New))}.
 
 loaded(M) -> erlang:module_loaded(M).
@@ -77,14 +83,15 @@ read(File) ->
     Bin.
 
 change(#{load := Load, changed := Changed, added := Added, removed := Removed}) ->
-    _ = [cleared(M) || M <- [M || {M, _, _, _} <- Load] ++ [M || M <- Removed, loaded(M)]],
-    Users = suspend(users([M || {M, _, _, _} <- Load])),
+    Modules = [M || {M, _, _, _} <- Load],
+    _ = [cleared(M) || M <- Modules ++ Removed],
+    Users = all_users(Modules, []),
     Done =
         try
             Saved = [{User, Vsn, state(User)} || {_, M, _} = User <- Users, Vsn <- [vsn(M)]],
             Late = load([{M, File, Bin} || {M, File, Bin, _} <- Load]),
             try
-                _ = [load_one(T) || T <- Late],
+                _ = [within(?CHANGE, fun() -> load_one(T) end) || T <- Late],
                 [changed(S) || S <- Saved]
             catch
                 throw:{refused, Why} ->
@@ -94,7 +101,7 @@ change(#{load := Load, changed := Changed, added := Added, removed := Removed}) 
             resume(Users)
         end,
     _ = [code:delete(M) || M <- Removed, loaded(M)],
-    _ = [code:soft_purge(M) || {M, _, _, _} <- Load],
+    _ = [code:soft_purge(M) || M <- Modules],
     {ok, #{loaded => Changed, added => [name(M) || M <- Added], removed => [name(M) || M <- Removed],
            processes => [#{pid => print(P), module => name(M), code_change => C} || {{P, M, _}, C} <- lists:zip(Users, Done)]}}.
 
@@ -140,6 +147,13 @@ load_one({M, File, Bin}) ->
 %% in one of them.
 users(Modules) -> [{P, M, B} || P <- processes(), P =/= self(), {M, B} <- callback(P), lists:member(M, Modules)].
 
+%% all_users(Modules, Users): suspends them, and those that were started meanwhile.
+all_users(Modules, Users) ->
+    case [U || {P, _, _} = U <- users(Modules), not lists:keymember(P, 1, Users)] of
+        [] -> Users;
+        New -> all_users(Modules, suspend(New, lists:reverse(Users)))
+    end.
+
 callback(P) ->
     case {behaviour(P), initial(P)} of
         {none, _} -> [];
@@ -153,16 +167,27 @@ initial(P) ->
     try proc_lib:translate_initial_call(P) catch _:_ -> none end.
 
 handlers(P) ->
-    try gen_event:which_handlers(P) catch _:_ -> [] end.
+    try [case Id of false -> M; _ -> {M, Id} end || {M, Id, _} <- sys:get_state(P, ?ANSWER)] catch _:_ -> [] end.
 
-%% behaviour(P): whose loop a process is in; one that sleeps is taken for a server.
+%% behaviour(P): whose loop a process is in; one that sleeps is taken for a server. Of one
+%% that is so deep in other code that its loop cannot be seen, what its module says.
 behaviour(P) ->
     case process_info(P, current_stacktrace) of
         {_, Frames} ->
             Known = [M || {M, _, _, _} <- Frames, lists:member(M, [gen_server, gen_statem, gen_event])],
             Sleeps = [hibernate || {erlang, hibernate, _, _} <- Frames],
-            hd(Known ++ [gen_server || _ <- Sleeps] ++ [none]);
+            hd(Known ++ [gen_server || _ <- Sleeps] ++ [declared(P) || length(Frames) >= 8] ++ [none]);
         undefined -> none
+    end.
+
+declared(P) ->
+    case initial(P) of
+        {supervisor, _, _} -> gen_server;
+        {M, init, 1} ->
+            Says = try M:module_info(attributes) catch _:_ -> [] end,
+            All = lists:append([B || {Key, B} <- Says, lists:member(Key, [behaviour, behavior])]),
+            hd([gen_server || B <- All, lists:member(B, [gen_server, 'Elixir.GenServer'])] ++ [gen_statem || gen_statem <- All] ++ [none]);
+        _ -> none
     end.
 
 suspend(Users) -> suspend(Users, []).
@@ -210,51 +235,55 @@ changed({{P, M, B}, Vsn, _}) ->
         exit:Why -> refuse("code_change of ~ts for ~ts failed: ~tP", [name(M), print(P), Why, 50])
     end.
 
-%% back(Load, Saved, Why): the old code, and the old states.
+%% back(Load, Saved, Why): the old code, and the old states. What cannot be put back leaves
+%% open what runs.
+-spec back(list(), list(), term()) -> no_return().
 back(Load, Saved, Why) ->
     Stuck = [M || {M, _, _, _} <- Load, not purged(M, ?LEAVE)],
-    case Stuck of
-        [] ->
+    Code = Stuck =:= [] andalso
+        try
             _ = [load_one(T) || T <- load([{M, File, Bin} || {M, _, _, {File, Bin}} <- Load])],
-            _ = [put_state(P, State) || {{P, _, _}, _, {state, State}} <- Saved],
-            refuse("~ts; all is as it was", [Why]);
-        [M | _] ->
-            _ = [put_state(P, State) || {{P, _, _}, _, {state, State}} <- Saved],
-            refuse("~ts; the states are as they were, but the new code of ~ts stays, since ~ts still run the old one and would be killed",
-                   [Why, lists:join(", ", [name(S) || S <- Stuck]), pids(M)])
+            lists:all(fun(M) -> code:delete(M) andalso code:soft_purge(M) end, [M || {M, _, _, none} <- Load])
+        catch _:_ -> false
+        end,
+    States = [P || {{P, _, B}, _, {state, State}} <- Saved, not put_back(P, B, State)],
+    case {Code, States} of
+        {true, []} -> refuse("~ts; all is as it was", [Why]);
+        {true, _} -> torn("~ts; the old code runs again, and the states of ~ts could not be put back", [Why, [[print(P), $ ] || P <- States]]);
+        {false, _} when Stuck =/= [] ->
+            torn("~ts; the new code of ~ts stays, since ~ts still run the old one and would be killed",
+                 [Why, lists:join(", ", [name(S) || S <- Stuck]), pids(hd(Stuck))]);
+        {false, _} -> torn("~ts; the old code could not be loaded again", [Why])
     end.
 
-put_state(P, Handlers) when is_list(Handlers) ->
+put_back(P, B, State) ->
+    try put_state(P, B, State) of _ -> true
+    catch _:_ -> not is_process_alive(P)
+    end.
+
+put_state(P, gen_event, Handlers) ->
     sys:replace_state(P, fun({M, Id, State}) ->
                                  case [S || {M1, Id1, S} <- Handlers, M1 =:= M, Id1 =:= Id] of
                                      [Saved | _] -> {M, Id, Saved};
                                      [] -> {M, Id, State}
-                                 end;
-                            (_) -> Handlers
+                                 end
                          end, ?ANSWER);
-put_state(P, State) -> sys:replace_state(P, fun(_) -> State end, ?ANSWER).
+put_state(P, _, State) -> sys:replace_state(P, fun(_) -> State end, ?ANSWER).
 
 %% ---------------------------------------------------------------- snapshots
 
 %% states(Names) -> the bytes that the state of each process has.
 states(Names) ->
-    alone(fun() ->
-                  try {ok, [#{process => Name, bytes => byte_size(Bin)} || {Name, Bin} <- cut(Names)]}
-                  catch throw:{refused, Text} -> {error, Text}
-                  end
-          end).
+    alone(fun() -> {ok, [#{process => Name, bytes => byte_size(Bin)} || {Name, Bin} <- cut(Names)]} end).
 
 %% snapshot(Names, Module, File): the states of processes at one moment, and what the
 %% module's snapshot/0 says (none: there is no module), into a file.
 snapshot(Names, Module, File) ->
     alone(fun() ->
-                  try
-                      States = cut(Names),
-                      Own = case Module of none -> none; _ -> {own, module_snapshot(atom(Module))} end,
-                      ok = file:write_file(File, term_to_binary(#{version => 1, states => States, own => Own})),
-                      {ok, [#{process => Name, bytes => byte_size(Bin)} || {Name, Bin} <- States]}
-                  catch throw:{refused, Text} -> {error, Text}
-                  end
+                  States = cut(Names),
+                  Own = case Module of none -> none; _ -> {own, within(?CHANGE, fun() -> module_snapshot(atom(Module)) end)} end,
+                  ok = file:write_file(File, term_to_binary(#{version => 1, states => States, own => Own})),
+                  {ok, [#{process => Name, bytes => byte_size(Bin)} || {Name, Bin} <- States]}
           end).
 
 module_snapshot(M) ->
@@ -295,25 +324,22 @@ named(Name, Wait) ->
 %% node ([{Name, State}]), into the processes of those names.
 restore(File, Module) ->
     alone(fun() ->
-                  try binary_to_term(read(File)) of
+                  case try binary_to_term(read(File)) catch error:_ -> refuse("it is no snapshot", []) end of
                       #{version := 1, states := States, own := Own} ->
                           put_states([{Name, binary_to_term(Bin)} || {Name, Bin} <- States]),
                           case {Own, Module} of
-                              {{own, Term}, Module} when Module =/= none -> module_restore(atom(Module), Term);
+                              {{own, Term}, Module} when Module =/= none -> within(?CHANGE, fun() -> module_restore(atom(Module), Term) end);
                               _ -> ok
                           end,
                           {ok, length(States)};
                       States when is_list(States) -> put_states(States), {ok, length(States)};
-                      _ -> {error, <<"it is no snapshot that this version can read">>}
-                  catch
-                      error:_ -> {error, <<"it is no snapshot">>};
-                      throw:{refused, Text} -> {error, Text}
+                      _ -> refuse("it is no snapshot that this version can read", [])
                   end
           end).
 
 put_states(States) ->
     Users = suspend([{P, Name, gen(P, Name)} || {Name, _} <- States, P <- [named(Name, ?NAMED)]]),
-    try _ = [put_state(P, State) || {P, Name, _} <- Users, {_, State} <- [lists:keyfind(Name, 1, States)]]
+    try _ = [put_state(P, B, State) || {P, Name, B} <- Users, {_, State} <- [lists:keyfind(Name, 1, States)]]
     catch exit:Why -> refuse("put a state back: ~tP", [Why, 30])
     after resume(Users)
     end.
@@ -329,17 +355,36 @@ module_restore(M, Term) ->
 alone(Fun) ->
     {Pid, Mon} = spawn_monitor(fun() ->
                                        exit(try register(?MODULE, self()) of
-                                                true -> {done, Fun()}
+                                                true -> {done, try Fun() catch throw:{refused, Text} -> {error, Text}; throw:{torn, Text} -> {torn, Text} end}
                                             catch error:badarg -> {done, {error, <<"it is busy with another of these">>}}
                                             end)
                                end),
     receive
         {'DOWN', Mon, process, Pid, {done, Reply}} -> Reply;
-        {'DOWN', Mon, process, Pid, Why} -> {error, text("~tP", [Why, 50])}
+        {'DOWN', Mon, process, Pid, Why} -> {torn, text("~tP", [Why, 50])}
+    after ?WHOLE ->
+            demonitor(Mon, [flush]),
+            {torn, text("it takes longer than ~b s, and goes on", [?WHOLE div 1000])}
+    end.
+
+%% within(Time, Fun): what Fun returns, unless it takes longer.
+within(Time, Fun) ->
+    {Pid, Mon} = spawn_monitor(fun() -> exit({done, try {ok, Fun()} catch throw:{refused, Text} -> {refused, Text} end}) end),
+    receive
+        {'DOWN', Mon, process, Pid, {done, {ok, Value}}} -> Value;
+        {'DOWN', Mon, process, Pid, {done, {refused, Text}}} -> throw({refused, Text});
+        {'DOWN', Mon, process, Pid, Why} -> refuse("~tP", [Why, 50])
+    after Time ->
+            exit(Pid, kill),
+            demonitor(Mon, [flush]),
+            refuse("there is no answer within ~b s", [Time div 1000])
     end.
 
 -spec refuse(io:format(), [term()]) -> no_return().
 refuse(Format, Args) -> throw({refused, text(Format, Args)}).
+
+-spec torn(io:format(), [term()]) -> no_return().
+torn(Format, Args) -> throw({torn, text(Format, Args)}).
 
 text(Format, Args) -> unicode:characters_to_binary(io_lib:format(Format, Args)).
 
