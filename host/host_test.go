@@ -47,19 +47,37 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// sharedLog is read while others write to it.
+type sharedLog struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *sharedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *sharedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // fixture is a host in this process, with a configuration file that tests
 // rewrite.
 type fixture struct {
 	*Host
 	conf string
-	log  *bytes.Buffer
+	log  *sharedLog
 	stop func()
 }
 
 func start(t *testing.T, b *erltest.Beam, conf string) *fixture {
 	t.Helper()
 	b.EPMD.Setenv(t)
-	f := &fixture{conf: filepath.Join(t.TempDir(), "config.toml"), log: &bytes.Buffer{}}
+	f := &fixture{conf: filepath.Join(t.TempDir(), "config.toml"), log: &sharedLog{}}
 	cookie := filepath.Join(t.TempDir(), "cookie")
 	require.NoError(t, os.WriteFile(cookie, []byte(b.Cookie), 0o400))
 	f.write(t, conf)
