@@ -26,8 +26,10 @@ versions(Dir) -> alone(fun() -> {ok, maps:map(fun(_, {Md5, _}) -> hex(Md5) end, 
 beams(Dir) ->
     maps:from_list([begin
                         Path = unicode:characters_to_list(filename:join(Dir, File)),
-                        {ok, {Module, Md5}} = beam_lib:md5(Path),
-                        {Module, {Md5, Path}}
+                        case beam_lib:md5(Path) of
+                            {ok, {Module, Md5}} -> {Module, {Md5, Path}};
+                            {error, beam_lib, Why} -> refuse("~ts is no module: ~tP", [File, Why, 20])
+                        end
                     end || File <- filelib:wildcard("lib/*/ebin/*.beam", unicode:characters_to_list(Dir))]).
 
 %% paths(Dir): puts the directories of modules that are new on the code path.
@@ -43,7 +45,11 @@ paths(Dir) ->
 %% are suspended, have their code_change called, and go on. When one of these fails, all
 %% is as it was.
 reload(#{build := Build, next := Next}) ->
-    alone(fun() -> change(plan(beams(Build), beams(Next), text_of(Next), text_of(Build))) end).
+    alone(fun() ->
+                  change(try plan(beams(Build), beams(Next), text_of(Next), text_of(Build))
+                         catch error:Why -> refuse("~tP", [Why, 50]) % nothing was done yet
+                         end)
+          end).
 
 text_of(Path) -> unicode:characters_to_list(Path).
 
