@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -106,6 +107,7 @@ type Supervisor struct {
 	placers  map[string]*placer
 	waits    map[string]*wait              // by child: who waits for its end
 	loads    map[string]context.CancelFunc // by child: its reload
+	heardAll atomic.Bool                   // what others had published when this one had caught up
 
 	nodesMu sync.Mutex
 	nodes   map[*wait]NodeAt // of the runs that are waited for

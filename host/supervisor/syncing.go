@@ -10,7 +10,8 @@ import (
 // Times for which a member starts nothing, since others may know better.
 const (
 	joinMin   = 300 * time.Millisecond  // after it has started, where there are others
-	joinMax   = 1500 * time.Millisecond // after it has started, at most
+	joinMax   = 1500 * time.Millisecond // after it has started, at most, where it sees no other
+	joinLong  = 10 * time.Second        // likewise, where it does, and they have more to tell
 	holdJoin  = 500 * time.Millisecond  // after another one came into sight
 	holdGap   = time.Second             // after it was frozen
 	holdMax   = 1500 * time.Millisecond // whatever comes together
@@ -41,6 +42,9 @@ func (s *Supervisor) look() {
 	members := s.cfg.Members()
 	quorum := s.cfg.Quorum()
 	caughtUp := s.cfg.Registry.CaughtUp()
+	if caughtUp && s.heardAll.CompareAndSwap(false, true) {
+		s.hearAll() // before it is taken for one that knows what they know
+	}
 	var back bool
 	s.do(func(c *core, now instant) {
 		peers := map[string]peer{s.cfg.Member: {}}
@@ -76,15 +80,19 @@ func (s *Supervisor) synced(now time.Duration, members []cluster.Member, caughtU
 		return true
 	}
 	if !s.sync.began {
-		others, all := 0, true
+		others, all, sees := 0, true, false
 		for _, m := range members {
 			if m.Name != s.cfg.Member && m.State != cluster.Left {
 				others++
-				all = all && m.State.Usable()
+				all, sees = all && m.State.Usable(), sees || m.State.Usable()
 			}
 		}
 		alone := others == 0 && !s.cfg.Seeded
-		s.sync.began = alone || now >= joinMax || others > 0 && all && caughtUp && now >= joinMin
+		most := joinMax
+		if sees && !caughtUp {
+			most = joinLong
+		}
+		s.sync.began = alone || now >= most || others > 0 && all && caughtUp && now >= joinMin
 	}
 	return s.sync.began && now >= s.sync.hold
 }

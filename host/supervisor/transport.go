@@ -168,6 +168,16 @@ func (s *Supervisor) watchFacts(ctx context.Context) {
 	}
 }
 
+// hearAll takes all records that other members publish now. The watch brings them too,
+// when it gets to run; a record that is heard twice changes nothing.
+func (s *Supervisor) hearAll() {
+	for e := range s.cfg.Registry.Select(recordPrefix, nil) {
+		if e.Origin != s.cfg.Member {
+			s.hear(e)
+		}
+	}
+}
+
 // watchMembers hears what members confirm, and what they have.
 func (s *Supervisor) watchMembers(ctx context.Context) {
 	for c := range s.theirs(ctx, memberPrefix) {
