@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/debughost/debughost/host/blob"
 	"github.com/debughost/debughost/host/cluster"
+	"github.com/debughost/debughost/host/supervisor"
 	"github.com/debughost/debughost/sdk"
 )
 
@@ -61,7 +64,18 @@ func (h *Host) blob(ctx context.Context, id string) (path string, err error) {
 	if h.blobs == nil {
 		return "", errNoBlobs
 	}
-	return h.blobs.Ensure(ctx, id)
+	path, err = h.blobs.Ensure(ctx, id)
+	if errors.Is(err, blob.ErrNotFound) && (errors.Is(err, blob.ErrSilent) || h.someAreAway()) {
+		err = fmt.Errorf("%w: %w", supervisor.ErrAway, err)
+	}
+	return path, err
+}
+
+// someAreAway tells whether there are members that do not answer and may again.
+func (h *Host) someAreAway() bool {
+	return slices.ContainsFunc(h.cluster.Members(), func(m cluster.Member) bool {
+		return !m.Self && (m.State == cluster.Suspect || m.State == cluster.Unreachable)
+	})
 }
 
 // keepBlobs fetches what specs name and this member is one of those to keep, so that the

@@ -240,7 +240,7 @@ func TestEnsure(t *testing.T) {
 
 	_, err := a.Ensure(t.Context(), idOf("none"))
 	require.ErrorIs(t, err, ErrNotFound)
-	require.ErrorContains(t, err, "not all could: member gone: it is gone")
+	require.ErrorContains(t, err, "not all could be asked: member gone: it is gone")
 	a.cfg.Others = func() []string { return []string{"b"} }
 	_, err = a.Ensure(t.Context(), idOf("none"))
 	require.EqualError(t, err, "find blob "+idOf("none")+": no member has it")

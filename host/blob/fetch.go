@@ -76,8 +76,8 @@ func (s *server) Fetch(req *blobpb.FetchRequest, stream grpc.ServerStreamingServ
 // Ensure returns the absolute path of a blob, which it fetches from another member where
 // it is not here: from one after the other, until one has it. It is fetched once for all
 // that ask at a time. The file stays for Grace, and for as long as it is named. Where no
-// member has it, it fails with ErrNotFound, and where some did not answer with their
-// errors too.
+// member has it, it fails with ErrNotFound, and where some did not answer with an
+// ErrSilent, and their errors, too.
 func (s *Store) Ensure(ctx context.Context, id string) (path string, err error) {
 	if err := Check(id); err != nil {
 		return "", fmt.Errorf("find blob: %w", err)
@@ -155,7 +155,7 @@ func (s *Store) fetch(ctx context.Context, id string) error {
 		silent = append(silent, fmt.Sprintf("member %s: %s", member, reason(err)))
 	}
 	if len(silent) > 0 {
-		return fmt.Errorf("%w, of those that could be asked, and not all could: %s", errNobody, strings.Join(silent, "; "))
+		return fmt.Errorf("%w of those that could be asked, and %w: %s", errNobody, ErrSilent, strings.Join(silent, "; "))
 	}
 	return errNobody
 }

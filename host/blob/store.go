@@ -39,6 +39,9 @@ const (
 var (
 	// ErrNotFound says that there is no such blob.
 	ErrNotFound = errors.New("there is no such blob")
+	// ErrSilent says that who did not answer may have a blob that nobody else has. It comes
+	// with an ErrNotFound.
+	ErrSilent = errors.New("not all could be asked")
 	// ErrTooLarge says that a blob has more than MaxSize bytes.
 	ErrTooLarge = fmt.Errorf("it has more than %d MB", MaxSize>>20)
 	// ErrHash says that the content is not what its id says.

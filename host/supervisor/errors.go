@@ -61,6 +61,9 @@ func (e *SpecError) Error() string { return fmt.Sprintf("child %.200q: %s", e.ID
 // Is makes it an ErrInvalid.
 func (e *SpecError) Is(target error) bool { return target == ErrInvalid }
 
+// ErrAway is a blob that a member may have that cannot be asked now.
+var ErrAway = errors.New("a member is away that may have it")
+
 // MemberError is an ErrMember.
 type MemberError struct {
 	ID, Member string

@@ -213,7 +213,10 @@ func (s *Supervisor) blob(ctx context.Context, id string) (path string, err erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, blobTime)
 	defer cancel()
-	return s.cfg.Blob(ctx, id)
+	if path, err = s.cfg.Blob(ctx, id); errors.Is(err, ErrAway) { // it is tried again, as a plugin that is away
+		err = &unavailableError{err}
+	}
+	return path, err
 }
 
 // sandboxSpec is a spec in a sandbox strategy's words, and the path of its seed; empty:
