@@ -9,6 +9,7 @@ import (
 
 	"github.com/debughost/debughost/host/cluster"
 	"github.com/debughost/debughost/host/events"
+	"github.com/debughost/debughost/sdk"
 )
 
 // confirmTime bounds how long a change waits for another member to have it.
@@ -68,6 +69,10 @@ func (s *Supervisor) Move(ctx context.Context, id, member string) (Child, error)
 func (s *Supervisor) elsewhere(ctx context.Context, id string) (string, error) {
 	s.mu.Lock()
 	ch := s.core.children[id]
+	if ch != nil && ch.there() && !s.core.sees() {
+		s.mu.Unlock()
+		return "", fmt.Errorf("%w: there is no other member", sdk.ErrNoCandidate)
+	}
 	if ch == nil || !ch.there() {
 		s.mu.Unlock()
 		return "", ErrUnknown

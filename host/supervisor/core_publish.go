@@ -19,6 +19,16 @@ const (
 // it has not published for what it does not know.
 func (c *core) others() bool { return c.cfg.clustered }
 
+// sees tells whether another member is in sight.
+func (c *core) sees() bool {
+	for name, p := range c.peers {
+		if name != c.self && p.usable {
+			return true
+		}
+	}
+	return false
+}
+
 // publish tells others of a record, if it is for this member to do so: it is the
 // child's arbiter, or has changed it just now, or nobody else in sight does.
 func (c *core) publish(ch *child) {

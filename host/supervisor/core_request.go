@@ -90,9 +90,6 @@ func (c *core) want(ch *child, w wanted, spec *body) {
 	if old.Wanted == w {
 		return
 	}
-	if ch.rec.removed() { // what was before is of no interest to the new one
-		ch.history = nil
-	}
 	c.learn(ch, record{ID: ch.rec.ID, Intent: intent{Version: c.next(old.Version), Wanted: w, Spec: spec}})
 	if old.Wanted == wantRemoved && ch.rec.Assignment.Version.Epoch > 0 {
 		c.assign(ch, "", "") // what was before is over
