@@ -3,6 +3,7 @@
 package sandboxbeam
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (f *Fault) check() (etf.Term, error) {
 	}
 	count, lasts := f.Count, f.ForMS
 	if f.Fault == "limit" {
-		count, lasts = orElse(count, limitCount), orElse(lasts, limitFor)
+		count, lasts = cmp.Or(count, limitCount), cmp.Or(lasts, limitFor)
 	}
 	var message etf.Term = etf.Tuple{etf.Atom("debughost_fault"), etf.Atom("fill")}
 	if f.Message != "" {
@@ -127,13 +128,6 @@ func (f *Fault) check() (etf.Term, error) {
 		spec = append(spec, etf.Pair{Key: etf.Atom(p.name), Value: target})
 	}
 	return spec, nil
-}
-
-func orElse(n, other int64) int64 {
-	if n == 0 {
-		return other
-	}
-	return n
 }
 
 // processTerm is a process as debughost_fault takes it: none, {pid, Text}, {name, Text}.

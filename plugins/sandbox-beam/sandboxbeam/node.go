@@ -261,12 +261,12 @@ func (s *Strategy) command(stage string, spec sdk.SandboxSpec, n Node, sys *syst
 		filepath.Join(sys.bin, "erl"), "-name", name, "-start_epmd", "false", "-epmd_module", "debughost_sandbox",
 		"-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-pa", filepath.Join(home, bootDir),
 	}
-	ebins, err := filepath.Glob(filepath.Join(stage, buildDir, "lib", "*", "ebin"))
+	ebins, err := fs.Glob(os.DirFS(stage), buildDir+"/lib/*/ebin")
 	if err != nil {
 		return keeper.Spec{}, err
 	}
 	for _, ebin := range ebins {
-		command = append(command, "-pa", filepath.Join(home, strings.TrimPrefix(ebin, stage)))
+		command = append(command, "-pa", filepath.Join(home, ebin))
 	}
 	for _, ebin := range sys.ebins {
 		command = append(command, "-pa", ebin)

@@ -112,14 +112,14 @@ func assemble(from, to string, sys *system) error {
 		return errors.New("releases/start_erl.data of the release does not name its version")
 	}
 	dir := filepath.Join(from, "releases", fields[1])
-	rels, err := filepath.Glob(filepath.Join(escapeGlob(dir), "*.rel"))
+	rels, err := fs.Glob(os.DirFS(dir), "*.rel")
 	if err != nil {
 		return err
 	}
 	if len(rels) == 0 {
 		return fmt.Errorf("there is no .rel file in releases/%s of the release", fields[1])
 	}
-	rel, err := os.ReadFile(rels[0])
+	rel, err := os.ReadFile(filepath.Join(dir, rels[0]))
 	if err != nil {
 		return err
 	}
@@ -156,9 +156,4 @@ func assemble(from, to string, sys *system) error {
 		return err
 	}
 	return writeApps(to, apps)
-}
-
-// escapeGlob makes a path that stands for itself in a pattern.
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
 }

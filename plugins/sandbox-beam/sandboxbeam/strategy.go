@@ -30,7 +30,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -245,14 +244,11 @@ func (s *Strategy) Inspect(ctx context.Context, id string) (sdk.SandboxStatus, e
 
 // readPort is the port that a node has written to a file of its own; 0: none.
 func readPort(file string) uint16 {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := openRegular(file)
 	if err != nil {
 		return 0
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return 0
-	}
 	text, err := io.ReadAll(io.LimitReader(f, 8))
 	if err != nil {
 		return 0
