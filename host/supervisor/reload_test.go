@@ -219,6 +219,22 @@ func TestSeed(t *testing.T) {
 	r.boxes.end("copy", sdk.SandboxExit{Code: 1})
 	r.await(func() bool { return began() == "a two" }, "it does not begin with its seed again")
 
+	// Whose holders are away is waited for, however long it takes.
+	r.mu.Lock()
+	delete(r.blobs, bundleID(4))
+	r.away = true
+	r.mu.Unlock()
+	r.boxes.end("copy", sdk.SandboxExit{Code: 1})
+	r.await(func() bool {
+		c, err := at.Get(ctx, "copy")
+		require.NoError(t, err)
+		return c.State == Backoff && strings.Contains(c.Reason, ErrAway.Error())
+	}, "it does not say what it waits for")
+	r.mu.Lock()
+	r.blobs[bundleID(4)], r.away = path, false
+	r.mu.Unlock()
+	r.await(func() bool { return began() == "a two" }, "it does not begin when they are back")
+
 	// A seed that is lost fails the start, and says so.
 	r.mu.Lock()
 	delete(r.blobs, bundleID(4))

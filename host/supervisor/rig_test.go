@@ -33,6 +33,7 @@ type rig struct {
 	changed broadcast.Signal
 	place   func(sdk.PlacementRequest) (sdk.Decision, error)
 	blobs   map[string]string // paths, by id
+	away    bool              // who may have the others
 }
 
 type rigMember struct {
@@ -143,6 +144,9 @@ func (r *rig) start(name string) {
 			defer r.mu.Unlock()
 			if path, ok := r.blobs[id]; ok {
 				return path, nil
+			}
+			if r.away {
+				return "", fmt.Errorf("%w: %w", ErrAway, errNoBlob)
 			}
 			return "", errNoBlob
 		},

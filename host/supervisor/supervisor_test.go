@@ -107,6 +107,15 @@ func TestMemberLost(t *testing.T) {
 	require.Empty(t, r.boxes.twice)
 }
 
+func TestMoveToNobody(t *testing.T) {
+	r := newRig(t, "a")
+	r.startChild("x")
+	r.state("x", Running)
+	_, err := r.members["a"].sup.Move(t.Context(), "x", "")
+	require.ErrorIs(t, err, sdk.ErrNoCandidate)
+	require.ErrorContains(t, err, "there is no other member")
+}
+
 // A host that comes back takes over what runs, and what it had confirmed is there.
 func TestRestartTakesOver(t *testing.T) {
 	r := newRig(t, "a")

@@ -204,6 +204,20 @@ func TestModule(t *testing.T) {
 	}
 }
 
+// A data directory may be called what a pattern is written with.
+func TestOddDirectory(t *testing.T) {
+	dir, err := os.MkdirTemp("", "dh[b]")
+	require.NoError(t, err)
+	s := strategy(t, dir)
+	source := write(t, filepath.Join(t.TempDir(), "shop.erl"), "-module(shop).\n-export([price/0]).\nprice() -> 7.\n")
+	_, err = s.sandbox(t, "odd", map[string]any{"source": source, "otp": erltest.Releases()[0]})
+	require.NoError(t, err)
+	require.Equal(t, "7", s.call(t, "odd", "shop", "price"))
+	t.Cleanup(func() {
+		require.Eventually(t, func() bool { return os.RemoveAll(dir) == nil }, patienceOfTests, 10*time.Millisecond)
+	})
+}
+
 // project writes a Mix project, in a directory with a name that is hard on shells.
 func project(t testing.TB, lib string) string {
 	t.Helper()
