@@ -15,7 +15,7 @@ import (
 )
 
 func (s *childService) StartChild(ctx context.Context, req *controlpb.StartChildRequest) (*controlpb.ChildResponse, error) {
-	tried := fmt.Sprintf("start child %.200s", clean(req.GetSpec().GetId()))
+	tried := "start child " + clean(req.GetSpec().GetId())
 	if err := s.child(tried, req.GetSpec().GetId()); err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (s *childService) RestartChild(ctx context.Context, req *controlpb.RestartC
 
 func (s *childService) MoveChild(ctx context.Context, req *controlpb.MoveChildRequest) (*controlpb.ChildResponse, error) {
 	if to := req.GetMember(); to != "" && s.engine != nil {
-		tried := "move child " + clean(req.GetId()) + " to " + clean(to)
+		tried := fmt.Sprintf("move child %s to %.200s", clean(req.GetId()), clean(to))
 		if err := s.canTake(tried, to); err != nil {
 			return nil, err
 		}

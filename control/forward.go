@@ -291,7 +291,7 @@ func triedOf(method string, req proto.Message) string {
 	case *controlpb.RegisterRequest:
 		return "register " + r.GetKey()
 	case *controlpb.StartChildRequest:
-		return fmt.Sprintf("start child %.200s", clean(r.GetSpec().GetId()))
+		return "start child " + clean(r.GetSpec().GetId())
 	case *controlpb.StopChildRequest:
 		return "stop child " + clean(r.GetId())
 	case *controlpb.RestartChildRequest:

@@ -118,6 +118,7 @@ func checkChildID(tried, id string) error {
 		ok = ok && (letter || i > 0 && (c == '.' || c == '_' || c == '-'))
 	}
 	if !ok {
+		tried = fmt.Sprintf("%.200s", tried) // which has the id in it
 		return badRequest(tried, "%.80q is no child's id: 1 to %d letters, digits and ._-, beginning with a letter or a digit", clean(id), maxChildID)
 	}
 	return nil
