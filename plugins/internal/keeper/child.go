@@ -302,12 +302,12 @@ func (s *server) why(c *child, status syscall.WaitStatus) (reason string, oom bo
 	l := c.Spec.Limits
 	killed := status.Signaled() && status.Signal() == syscall.SIGKILL
 	switch {
+	case l.Disk > 0 && status.Signaled() && status.Signal() == syscall.SIGXFSZ: // also where a look has seen what there was of it
+		return fmt.Sprintf("writes a file of more than %s, its limit of disk", size(l.Disk)), false
 	case c.reason != "":
 		return c.reason, c.oom
 	case l.Memory > 0 && c.group != nil && s.groups.has("memory") && c.group.outOfMemory():
 		return usesMemory(l.Memory), true
-	case l.Disk > 0 && status.Signaled() && status.Signal() == syscall.SIGXFSZ:
-		return fmt.Sprintf("writes a file of more than %s, its limit of disk", size(l.Disk)), false
 	case c.stopping:
 		return "stopped by request", false
 	case killed:

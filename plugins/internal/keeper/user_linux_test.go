@@ -24,7 +24,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	require.NoError(t, os.Chown(dir, nobody, nobody))
 	binary := filepath.Join(dir, "keeper.test")
 	copyFile(t, os.Args[0], binary)
-	cmd := exec.Command(binary, "-test.v", "-test.timeout", "90s", "-test.run",
+	cmd := exec.Command(binary, "-test.v", "-test.timeout", "5m", "-test.run",
 		"^(TestCommand|TestStatusOfWhatRuns|TestStop|TestStraysAreKilled|TestKeeperKilled|TestOrphanEnds|TestEatsMemory|TestForksWithoutEnd|TestView.*)$")
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "HOME=" + dir}

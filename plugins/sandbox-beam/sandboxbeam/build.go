@@ -190,6 +190,9 @@ func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node,
 		command = []string{rebar, "compile"}
 	}
 	_, err := s.builds.Create(ctx, s.compiler(id, stage, home, command, env, spec, n, sys))
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("compile %s: stopped after %v, before it had begun", from.shown, n.CompileTimeout)
+	}
 	if err != nil {
 		return fmt.Errorf("compile %s: %w", from.shown, err)
 	}
