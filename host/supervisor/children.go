@@ -254,7 +254,7 @@ func (s *Supervisor) Get(ctx context.Context, id string) (Child, error) {
 	c.History = ch.entries()
 	strategy := ""
 	if ch.run != nil && ch.run.Phase == up {
-		strategy = ch.run.Strategy
+		strategy = ch.run.Strategy.String()
 	}
 	s.mu.Unlock()
 	slices.SortStableFunc(c.History, func(a, b Entry) int { return a.Time.Compare(b.Time) })
@@ -268,7 +268,7 @@ func (s *Supervisor) Get(ctx context.Context, id string) (Child, error) {
 func (s *Supervisor) Arbiter(id string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.core.rank(id)
+	return s.core.usable[s.core.rank(id)]
 }
 
 // Runner is the member that a child is assigned to; empty while there is none.

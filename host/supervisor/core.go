@@ -32,7 +32,7 @@ type core struct {
 	children map[string]*child
 	peers    map[string]peer
 	usable   []string // members that may decide, this one included; sorted
-	era      uint64   // grows with each change of the members
+	era      uint32   // grows with each change of the members
 	quorum   bool
 	synced   bool // this member knows what those in sight know
 	leaving  bool
@@ -66,9 +66,6 @@ type child struct {
 	run    *run    // here; nil while there is nothing
 	others []other // that say something of it, in no order
 
-	arbiter string // in era
-	era     uint64
-
 	hand    *handoff // nil: no move of it has ever taken its state along
 	told    *fact    // of this member
 	history *line    // the newest of its lines; nil: none
@@ -77,6 +74,8 @@ type child struct {
 	// looked at, and behind open.
 	*errand
 
+	era       uint32
+	arbiter   uint16 // of core.usable in that era
 	dirty     bool
 	review    bool // a member has joined that it might be better on
 	queued    bool // in core.queue
@@ -100,7 +99,7 @@ type errand struct {
 	// The runner's.
 	waits     string // for what a start waits
 	suspended string // why it does not run on this side
-	checked   uint64 // the era of which it was asked whether it may
+	checked   uint32 // the era of which it was asked whether it may
 
 	// What is told.
 	alone time.Duration // since when nobody else in sight publishes what is known; 0: somebody does
@@ -136,7 +135,7 @@ func (c *core) close(ch *child) {
 
 // other is what another member says of a child.
 type other struct {
-	member    string
+	member    word
 	fact      *fact // of it and itself; nil: nothing
 	publishes bool  // a record of it …
 	newest    bool  // … which is the same as this member's
@@ -145,7 +144,7 @@ type other struct {
 // of is what a member says of a child; nil: nothing.
 func (ch *child) of(member string) *other {
 	for i := range ch.others {
-		if ch.others[i].member == member {
+		if ch.others[i].member.String() == member {
 			return &ch.others[i]
 		}
 	}
@@ -157,7 +156,7 @@ func (ch *child) hears(member string) *other {
 	if o := ch.of(member); o != nil {
 		return o
 	}
-	ch.others = append(ch.others, other{member: intern(member)})
+	ch.others = append(ch.others, other{member: wordOf(member)})
 	return &ch.others[len(ch.others)-1]
 }
 
@@ -328,7 +327,7 @@ func (c *core) learn(ch *child, r record) (news bool) {
 			if ch.rec.Assignment.take() == m {
 				what = "not_moved"
 			}
-			c.note(ch, Entry{Time: time.Unix(0, ch.rec.Assignment.Version.At), Member: m, What: what, Reason: ch.rec.Assignment.Why})
+			c.note(ch, Entry{Time: time.Unix(0, ch.rec.Assignment.Version.At), Member: m, What: what, Reason: ch.rec.Assignment.Why.String()})
 		}
 	}
 	if o, ended := ch.rec.ended(); ended && ch.rec.Outcome != was.Outcome {

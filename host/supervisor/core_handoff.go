@@ -107,7 +107,7 @@ func (c *core) holder(ch *child) (member string, of version) {
 	if a.take() != "" && !c.begun(ch) {
 		member, of = a.take(), a.of()
 	}
-	if f := c.factOf(ch, member); f == nil || f.State != Running || !c.peers[member].up {
+	if f := c.factOf(ch, member); f == nil || f.state() != Running || !c.peers[member].up {
 		return "", version{}
 	}
 	return member, of
@@ -140,7 +140,7 @@ func (c *core) reclaim(ch *child) {
 		}
 		return
 	}
-	if old := c.factOf(ch, a.take()); !c.peers[a.take()].up || old == nil || old.State != Running {
+	if old := c.factOf(ch, a.take()); !c.peers[a.take()].up || old == nil || old.state() != Running {
 		return // and so the new member starts it afresh
 	}
 	h := ch.hands()
@@ -198,7 +198,7 @@ func (c *core) taking(ch *child, before *run) (member string, ready bool) {
 	if ch.waits = ch.balks(); ch.waits != "" {
 		return "", false
 	}
-	if f := ch.fact(a.take()); f != nil && f.State == Running && f.Seen.covers(a.Version) {
+	if f := ch.fact(a.take()); f != nil && f.state() == Running && f.Seen.covers(a.Version) {
 		return a.take(), true
 	}
 	h := ch.hands()

@@ -60,7 +60,7 @@ func (c *core) dropGone() {
 	for _, ch := range c.children {
 		for i := range ch.others {
 			o := &ch.others[i]
-			if p := c.peers[o.member]; !p.up {
+			if p := c.peers[o.member.String()]; !p.up {
 				*o = other{member: o.member}
 			} else if !p.usable {
 				o.publishes = false
@@ -91,16 +91,17 @@ func (c *core) idle() bool {
 // arbiterOf is the member that decides about a child, as this one sees it.
 func (c *core) arbiterOf(ch *child) string {
 	if ch.era != c.era {
-		ch.arbiter, ch.era = c.rank(ch.rec.ID), c.era
+		ch.arbiter, ch.era = uint16(c.rank(ch.rec.ID)), c.era
 	}
-	return ch.arbiter
+	return c.usable[ch.arbiter]
 }
 
-func (c *core) rank(id string) string {
-	best, most := c.self, -1.0
-	for _, m := range c.usable {
+// rank is which of the usable members, of which there is one at least, decides.
+func (c *core) rank(id string) int {
+	best, most := 0, -1.0
+	for i, m := range c.usable {
 		if r := sdk.Rendezvous(id, m); r > most {
-			best, most = m, r
+			best, most = i, r
 		}
 	}
 	return best

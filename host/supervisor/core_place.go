@@ -193,7 +193,7 @@ func (c *core) reassign(ch *child, member, why, take string, of version) {
 			from = append(from, m)
 		}
 	}
-	c.learn(ch, record{ID: ch.rec.ID, Intent: ch.rec.Intent, Assignment: newAssignment(c.next(old.Version), intern(member), intern(why), from, take, of), Outcome: ch.rec.Outcome})
+	c.learn(ch, record{ID: ch.rec.ID, Intent: ch.rec.Intent, Assignment: newAssignment(c.next(old.Version), intern(member), why, from, take, of), Outcome: ch.rec.Outcome})
 }
 
 // vacated tells whether nothing of a child is on a member, which knows that
@@ -219,7 +219,7 @@ func (c *core) settleMove(ch *child) {
 		f = ch.told
 	}
 	_, ended := ch.rec.ended()
-	arrived := f != nil && f.Seen.covers(v) && (f.State == Running || f.State == Backoff)
+	arrived := f != nil && f.Seen.covers(v) && (f.state() == Running || f.state() == Backoff)
 	if v != a.Version || ended || arrived || ch.rec.Intent.Wanted != wantRunning || !c.peers[a.Member].up {
 		c.endMove(ch)
 	}

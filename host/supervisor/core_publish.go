@@ -54,7 +54,7 @@ func (c *core) publishes(ch *child) bool {
 	}
 	known, older := false, false
 	for _, o := range ch.others {
-		if o.publishes && c.peers[o.member].usable {
+		if o.publishes && c.peers[o.member.String()].usable {
 			known, older = known || o.newest, older || !o.newest
 		}
 	}
@@ -107,9 +107,8 @@ func (c *core) tell(ch *child) {
 func (c *core) here(ch *child) *fact {
 	a := &ch.rec.Assignment
 	f := &fact{Seen: a.Version, Since: c.now.wall.UnixNano()}
-	var reason string
-	f.State, reason = c.stateHere(ch)
-	f.Reason = wordOf(reason)
+	state, reason := c.stateHere(ch)
+	f.State, f.Reason = wordOf(string(state)), wordOf(reason)
 	if r := ch.run; r != nil {
 		f.Running = r.active()
 		f.Started, f.Restarts, f.OSPid, f.Node = r.Started, r.Restarts, r.OSPid, r.Node
@@ -123,7 +122,7 @@ func (c *core) here(ch *child) *fact {
 		f.Last = f.Last.before
 	}
 	waited := ch.rec.Intent.Wanted == wantRunning && slices.Contains(a.from(), c.self) && !ch.arrived(a.Member)
-	if f.State == "" && !f.Running && !waited {
+	if state == "" && !f.Running && !waited {
 		return nil
 	}
 	return f

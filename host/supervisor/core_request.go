@@ -85,7 +85,7 @@ func (c *core) change(ch *child, r request) error {
 }
 
 // want changes the operators' part of a record, if it changes.
-func (c *core) want(ch *child, w wanted, spec *body) {
+func (c *core) want(ch *child, w word, spec *body) {
 	old := ch.rec.Intent
 	if old.Wanted == w {
 		return

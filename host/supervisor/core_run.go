@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,16 +16,16 @@ import (
 type run struct {
 	For      version           `json:"v"` // the assignment that it follows
 	Spec     version           `json:"i"` // the intent that it was started by
-	Strategy string            `json:"s"`
-	Phase    phase             `json:"p"`
+	Strategy word              `json:"s"`
 	Handle   sdk.SandboxHandle `json:"h,omitzero"`
 	Started  int64             `json:"b,omitempty"` // Unix nanoseconds
 	Since    int64             `json:"t,omitempty"` // of the state
 	Restarts int               `json:"n,omitempty"`
 	OSPid    int               `json:"o,omitempty"`
 	Node     word              `json:"d,omitzero"`
-	Began    bool              `json:"x,omitempty"` // it has the state that its assignment takes, if that was to be had
 	Reload   *reload           `json:"u,omitempty"` // what it has been reloaded with, until its spec says so
+	Phase    phase             `json:"p"`
+	Began    bool              `json:"x,omitempty"` // it has the state that its assignment takes, if that was to be had
 	Unsure   bool              `json:"w,omitempty"` // a reload was begun, and how that went is not known
 
 	op   uint64 // what it waits for; 0: nothing
@@ -59,18 +60,31 @@ func (r *run) hitched() *hitch {
 	return r.odd
 }
 
-// phase is where a run is.
-type phase string
+// phase is where a run is. The zero value is one that this program does not know.
+type phase uint8
 
 const (
-	creating   phase = "creating"
-	recovering phase = "recovering"
-	up         phase = "up"
-	stopping   phase = "stopping"
-	blank      phase = "blank" // its strategy could not be asked: nothing of it is there
-	over       phase = "over"  // it has ended; its log is there still
-	destroying phase = "destroying"
+	creating phase = iota + 1
+	recovering
+	up
+	stopping
+	blank // its strategy could not be asked: nothing of it is there
+	over  // it has ended; its log is there still
+	destroying
 )
+
+var phaseNames = [...]string{"", "creating", "recovering", "up", "stopping", "blank", "over", "destroying"}
+
+func (p phase) String() string { return phaseNames[p] }
+
+// MarshalText writes a phase.
+func (p phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads one.
+func (p *phase) UnmarshalText(b []byte) error {
+	*p = phase(max(0, slices.Index(phaseNames[:], string(b))))
+	return nil
+}
 
 // active tells whether something of it may be running.
 func (r *run) active() bool {
@@ -167,7 +181,7 @@ func (c *core) begin(ch *child, before *run) {
 		ch.waits = fmt.Sprintf("waits until member %s has stopped it", who)
 		return
 	}
-	r := &run{For: ch.rec.Assignment.Version, Spec: ch.rec.Intent.Version, Strategy: ch.rec.Intent.Spec.rest.Strategy, Phase: creating}
+	r := &run{For: ch.rec.Assignment.Version, Spec: ch.rec.Intent.Version, Strategy: wordOf(ch.rec.Intent.Spec.rest.Strategy), Phase: creating}
 	if before != nil {
 		h := before.hitch()
 		r.Restarts, r.Began = before.Restarts, before.Began
@@ -192,8 +206,8 @@ func (c *core) occupied(ch *child, take string) string {
 		}
 	}
 	for _, o := range ch.others {
-		if o.fact != nil && o.fact.Running && o.member != take && c.peers[o.member].up {
-			return o.member
+		if m := o.member.String(); o.fact != nil && o.fact.Running && m != take && c.peers[m].up {
+			return m
 		}
 	}
 	return ""
@@ -225,7 +239,6 @@ func (c *core) destroy(ch *child) {
 // resume takes a run up that an earlier life has left.
 func (c *core) resume(ch *child, r *run) {
 	ch.run = r
-	r.Strategy = intern(r.Strategy)
 	if r.Handle.ID == ch.rec.ID {
 		r.Handle.ID = ch.rec.ID // of which there is one then
 	}

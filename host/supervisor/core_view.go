@@ -61,11 +61,11 @@ func (c *core) state(ch *child, f *fact) (State, string, int64) {
 		return o.State, o.Reason, o.At
 	case r.Assignment.Member == "" || !c.peers[r.Assignment.Member].up:
 		return c.pending(ch)
-	case f != nil && f.Seen.covers(r.Assignment.Version) && f.State != "" && f.State != Stopping && !(f.State == Starting && elsewhere != ""):
-		if f.State == Running && r.Assignment.take() == r.Assignment.Member {
-			return Running, r.Assignment.Why, f.Since // why it is not where it was to be
+	case f != nil && f.Seen.covers(r.Assignment.Version) && f.state() != "" && f.state() != Stopping && !(f.state() == Starting && elsewhere != ""):
+		if f.state() == Running && r.Assignment.take() == r.Assignment.Member {
+			return Running, r.Assignment.Why.String(), f.Since // why it is not where it was to be
 		}
-		return f.State, f.Reason.String(), f.Since
+		return f.state(), f.Reason.String(), f.Since
 	case elsewhere != "" && elsewhere == r.Assignment.take():
 		return Moving, fmt.Sprintf("member %s takes its state over from member %s, where it runs", r.Assignment.Member, elsewhere), r.Assignment.Version.At
 	case elsewhere != "":
@@ -81,11 +81,11 @@ func (c *core) pending(ch *child) (State, string, int64) {
 		return Pending, ch.reason, max(r.Assignment.Version.At, r.Intent.Version.At)
 	}
 	for _, o := range ch.others {
-		if f := o.fact; f != nil && f.State == Pending && f.Seen == r.Assignment.Version {
+		if f := o.fact; f != nil && f.state() == Pending && f.Seen == r.Assignment.Version {
 			return Pending, f.Reason.String(), f.Since
 		}
 	}
-	if ch.told != nil && ch.told.State == Pending {
+	if ch.told != nil && ch.told.state() == Pending {
 		return Pending, ch.told.Reason.String(), ch.told.Since
 	}
 	why := ""
@@ -102,8 +102,8 @@ func (c *core) runsElsewhere(ch *child) string {
 		return c.self
 	}
 	for _, o := range ch.others {
-		if o.member != m && o.fact != nil && o.fact.Running {
-			return o.member
+		if o.fact != nil && o.fact.Running && o.member.String() != m {
+			return o.member.String()
 		}
 	}
 	return ""

@@ -21,7 +21,7 @@ func (s *Supervisor) Snapshot(ctx context.Context, member, id string, epoch uint
 	may := s.core.mayHandOver(id, member, epoch)
 	var strategy string
 	if may {
-		strategy = s.core.children[id].run.Strategy
+		strategy = s.core.children[id].run.Strategy.String()
 	}
 	s.mu.Unlock()
 	if !may {
@@ -71,7 +71,7 @@ func (s *Supervisor) restore(ctx context.Context, a action, sb sdk.Sandbox, spec
 	can, ok := sb.(sdk.Snapshotter)
 	switch {
 	case !ok:
-		return sdk.SandboxHandle{}, fmt.Errorf("sandbox strategy %s restores no snapshots: %w", a.run.Strategy, sdk.ErrUnsupported)
+		return sdk.SandboxHandle{}, fmt.Errorf("sandbox strategy %s restores no snapshots: %w", a.run.Strategy.String(), sdk.ErrUnsupported)
 	case s.cfg.Fetch == nil:
 		return sdk.SandboxHandle{}, fmt.Errorf("fetch snapshot from member %s: %w", a.take, sdk.ErrUnsupported)
 	}

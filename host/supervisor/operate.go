@@ -120,13 +120,13 @@ func (s *Supervisor) reloadBy(ctx context.Context, a action) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sb, err := s.cfg.Sandbox(ctx, a.run.Strategy)
+	sb, err := s.cfg.Sandbox(ctx, a.run.Strategy.String())
 	if err != nil {
 		return nil, &unavailableError{err}
 	}
 	can, ok := sb.(sdk.Reloader)
 	if !ok {
-		return nil, fmt.Errorf("sandbox strategy %s does not reload: %w", a.run.Strategy, sdk.ErrUnsupported)
+		return nil, fmt.Errorf("sandbox strategy %s does not reload: %w", a.run.Strategy.String(), sdk.ErrUnsupported)
 	}
 	return can.Reload(ctx, spec)
 }
@@ -203,7 +203,7 @@ func (s *Supervisor) runs(verb, id string) (strategy string, err error) {
 	case ch.run == nil || ch.run.Phase != up:
 		return "", &StateError{Verb: verb, ID: id, Problem: fmt.Sprintf("it is %s", s.core.view(ch).State)}
 	}
-	return ch.run.Strategy, nil
+	return ch.run.Strategy.String(), nil
 }
 
 // blob is the local path of a blob.

@@ -116,7 +116,7 @@ func (s *Supervisor) placeOne(ctx context.Context, p *placer, a action) {
 func (s *Supervisor) era() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.core.era
+	return uint64(s.core.era)
 }
 
 // choose asks a strategy once.
@@ -159,7 +159,7 @@ func (s *Supervisor) survey() *survey {
 	own := s.readInfo()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := &survey{at: time.Now(), era: s.core.era}
+	v := &survey{at: time.Now(), era: uint64(s.core.era)}
 	at := map[string]int{}
 	for _, m := range members {
 		i := s.infos[m.Name]

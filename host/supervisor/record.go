@@ -29,19 +29,17 @@ type recordJSON struct {
 	Outcome    *outcome       `json:"o,omitempty"`
 }
 
-// wanted is what an operator wants of a child.
-type wanted string
-
-const (
-	wantRunning wanted = "running"
-	wantStopped wanted = "stopped"
-	wantRemoved wanted = "removed" // the record is a tombstone
+// What an operator wants of a child.
+var (
+	wantRunning = wordOf("running")
+	wantStopped = wordOf("stopped")
+	wantRemoved = wordOf("removed") // the record is a tombstone
 )
 
 // intent is the operators' part.
 type intent struct {
 	Version version `json:"v"`
-	Wanted  wanted  `json:"w"`
+	Wanted  word    `json:"w"`           // wantRunning, …
 	Spec    *body   `json:"s,omitempty"` // nil in a tombstone
 	// Over is the intent before, where this one only says what has been done to the
 	// child already: a run by that goes on by this, see reload.
@@ -52,7 +50,7 @@ type intent struct {
 type assignment struct {
 	Version version
 	Member  string // empty: to be placed
-	Why     string
+	Why     word
 	transit *transit // nil: of no others
 }
 
@@ -68,7 +66,7 @@ type transit struct {
 }
 
 func newAssignment(v version, member, why string, from []string, take string, of version) assignment {
-	a := assignment{Version: v, Member: member, Why: why}
+	a := assignment{Version: v, Member: member, Why: wordOf(why)}
 	if len(from) > 0 || take != "" || of != (version{}) {
 		a.transit = &transit{from, take, of}
 	}
@@ -162,7 +160,7 @@ func (r *record) spec() *Spec { return r.Intent.Spec.spec(r.ID) }
 
 func (r *record) encode() []byte {
 	a := &r.Assignment
-	b, err := marshal(&recordJSON{r.ID, r.Intent, assignmentJSON{a.Version, a.Member, a.from(), a.take(), a.of(), a.Why}, r.Outcome})
+	b, err := marshal(&recordJSON{r.ID, r.Intent, assignmentJSON{a.Version, a.Member, a.from(), a.take(), a.of(), a.Why.String()}, r.Outcome})
 	if err != nil {
 		panic(err) // Spec.check has seen its one part that could fail, the config
 	}
@@ -189,8 +187,7 @@ func parseRecord(b []byte) (record, error) {
 		return record{}, fmt.Errorf("parse record: %w", err)
 	}
 	m := &j.Assignment
-	r := record{ID: j.ID, Intent: j.Intent, Assignment: newAssignment(m.Version, intern(m.Member), intern(m.Why), m.From, intern(m.Take), m.Of), Outcome: j.Outcome}
-	r.Intent.Wanted = wanted(intern(string(r.Intent.Wanted)))
+	r := record{ID: j.ID, Intent: j.Intent, Assignment: newAssignment(m.Version, intern(m.Member), m.Why, m.From, intern(m.Take), m.Of), Outcome: j.Outcome}
 	if r.Intent.Spec != nil {
 		r.Intent.Spec = r.Intent.Spec.shared()
 	}
@@ -217,7 +214,7 @@ func (r *record) check() error {
 		return fmt.Errorf("that is no child's id")
 	case r.Intent.Version.Epoch == 0:
 		return fmt.Errorf("nobody wants it")
-	case !slices.Contains([]wanted{wantRunning, wantStopped, wantRemoved}, r.Intent.Wanted):
+	case !slices.Contains([]word{wantRunning, wantStopped, wantRemoved}, r.Intent.Wanted):
 		return fmt.Errorf("%.50q is nothing that can be wanted", r.Intent.Wanted)
 	case !r.removed() && r.Intent.Spec == nil:
 		return fmt.Errorf("it has no spec")
@@ -235,7 +232,7 @@ type fact struct {
 	Seen     version `json:"v,omitzero"`  // the assignment that it knew when it said so
 	Running  bool    `json:"r,omitempty"` // something of the child is there, or may be
 	Began    bool    `json:"x,omitempty"` // what an assignment says that takes the state of a run along
-	State    State   `json:"s,omitempty"`
+	State    word    `json:"s,omitzero"`  // a State
 	Reason   word    `json:"y,omitzero"`
 	Since    int64   `json:"t,omitempty"` // of State, Unix nanoseconds
 	Started  int64   `json:"b,omitempty"`
@@ -246,6 +243,8 @@ type fact struct {
 	Balk     word    `json:"k,omitzero"`  // why what an assignment says cannot begin that takes the state of a run along
 	Reload   *reload `json:"u,omitempty"` // what it has been reloaded with, and what its spec does not say
 }
+
+func (f *fact) state() State { return State(f.State.String()) }
 
 func (f *fact) equal(g *fact) bool {
 	if f == nil || g == nil {

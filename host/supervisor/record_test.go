@@ -28,7 +28,7 @@ func records() *rapid.Generator[record] {
 		spec.MaxRestarts = int(i.Epoch)
 		return record{
 			ID: "x", Intent: intent{Version: i, Wanted: wantRunning, Spec: bodyOf(&spec)},
-			Assignment: assignment{Version: a, Member: "m" + a.signature().author, Why: string(rune('0' + a.Epoch))},
+			Assignment: assignment{Version: a, Member: "m" + a.signature().author, Why: wordOf(string(rune('0' + a.Epoch)))},
 			Outcome:    &outcome{For: o, State: Failed, At: at},
 		}
 	})

@@ -43,7 +43,7 @@ func (s *Supervisor) call(a action) {
 			s.ended(a.id, err)
 			s.do(func(c *core, now instant) { c.stopped(now, a.id, a.op, exit, err) })
 		case doDestroy:
-			err := s.with(a.run.Strategy, createTime, func(ctx context.Context, sb sdk.Sandbox) error { return sb.Destroy(ctx, a.id) })
+			err := s.with(a.run.Strategy.String(), createTime, func(ctx context.Context, sb sdk.Sandbox) error { return sb.Destroy(ctx, a.id) })
 			s.ended(a.id, err)
 			s.do(func(c *core, now instant) { c.destroyed(now, a.id, a.op, err) })
 		}
@@ -52,7 +52,7 @@ func (s *Supervisor) call(a action) {
 
 // stop has a child ended. How it ended is of interest where it had to be killed.
 func (s *Supervisor) stop(a action) (exit *sdk.SandboxExit, err error) {
-	err = s.with(a.run.Strategy, a.timeout+stopSpare, func(ctx context.Context, sb sdk.Sandbox) error {
+	err = s.with(a.run.Strategy.String(), a.timeout+stopSpare, func(ctx context.Context, sb sdk.Sandbox) error {
 		if err := sb.Stop(ctx, a.id, a.timeout); err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (s *Supervisor) create(a action) {
 		return err
 	}
 	if err == nil {
-		err = s.with(a.run.Strategy, timeout, start)
+		err = s.with(a.run.Strategy.String(), timeout, start)
 	}
 	s.do(func(c *core, now instant) { c.created(now, a.id, a.op, h, st, err) })
 	if err == nil {
@@ -124,7 +124,7 @@ func (s *Supervisor) create(a action) {
 
 func (s *Supervisor) takeOver(a action) {
 	var st sdk.SandboxStatus
-	err := s.with(a.run.Strategy, recoverTime, func(ctx context.Context, sb sdk.Sandbox) error {
+	err := s.with(a.run.Strategy.String(), recoverTime, func(ctx context.Context, sb sdk.Sandbox) error {
 		err := sb.Recover(ctx, a.run.Handle)
 		if err == nil {
 			st, _ = sb.Inspect(ctx, a.id)
@@ -196,7 +196,7 @@ func (s *Supervisor) ended(id string, err error) {
 // waitOnce waits with one process of the plugin; when that is another one, it has
 // to take the sandbox over first.
 func (s *Supervisor) waitOnce(ctx context.Context, a action, h sdk.SandboxHandle) (sdk.SandboxExit, error) {
-	sb, err := s.cfg.Sandbox(ctx, a.run.Strategy)
+	sb, err := s.cfg.Sandbox(ctx, a.run.Strategy.String())
 	if err != nil {
 		return sdk.SandboxExit{}, err
 	}
@@ -266,7 +266,7 @@ func (s *Supervisor) follow(ctx context.Context, a action, w *wait, st sdk.Sandb
 		case <-again.C:
 		}
 		st = sdk.SandboxStatus{} // one that cannot be asked is where it was
-		_ = s.with(a.run.Strategy, inspectTime, func(asking context.Context, sb sdk.Sandbox) (err error) {
+		_ = s.with(a.run.Strategy.String(), inspectTime, func(asking context.Context, sb sdk.Sandbox) (err error) {
 			asking, end := context.WithCancel(asking)
 			defer end()
 			defer context.AfterFunc(ctx, end)()
@@ -331,7 +331,7 @@ func (s *Supervisor) Logs(ctx context.Context, id string, o sdk.LogOptions, emit
 	there := ch != nil && ch.there()
 	var strategy string
 	if there && ch.run != nil {
-		strategy = ch.run.Strategy
+		strategy = ch.run.Strategy.String()
 	}
 	s.mu.Unlock()
 	switch {

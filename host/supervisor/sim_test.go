@@ -775,7 +775,7 @@ func (s *sim) request(at string, r request) error {
 	if n.core == nil || n.frozen {
 		return errors.New("it does not run")
 	}
-	to := n.core.rank(r.id)
+	to := n.core.usable[n.core.rank(r.id)]
 	if ch := n.core.children[r.id]; r.kind == askReload && ch != nil {
 		to = cmp.Or(ch.rec.Assignment.Member, to)
 	}

@@ -274,11 +274,12 @@ func (s *Supervisor) resync() {
 	s.do(func(c *core, now instant) {
 		for id, ch := range c.children {
 			for _, o := range slices.Clone(ch.others) {
-				if o.fact != nil && usable[o.member] && !facts[key{o.member, id}] {
-					c.toldOf(now, o.member, id, nil)
+				m := o.member.String()
+				if o.fact != nil && usable[m] && !facts[key{m, id}] {
+					c.toldOf(now, m, id, nil)
 				}
-				if o.publishes && !recs[key{o.member, id}] {
-					c.unheard(now, o.member, id)
+				if o.publishes && !recs[key{m, id}] {
+					c.unheard(now, m, id)
 				}
 			}
 		}
