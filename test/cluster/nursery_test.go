@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,38 +24,76 @@ import (
 	"github.com/debughost/debughost/test/rig"
 )
 
-// childScript is what each child runs. It holds a lock that belongs to its id: one
-// that runs beside another of the same id cannot have it, and writes so into the
-// log, as it writes when it begins. The kernel lets go of the lock when all of the
-// child has ended, so that no overlap is missed, however short. It is to take little
-// of the machine: what hundreds of them take at once is measured with the rest. So it
-// waits by itself, at a pipe that nobody writes to.
-const childScript = `id=$1 dir=$2
-exec 9>>"$dir/$id.lock"
-if ! flock -n 9; then
-	echo "twice $id $$" >>"$dir/log"
-	flock 9
-	echo "alone $id $$" >>"$dir/log"
-fi
-echo "begins $id $$" >>"$dir/log"
-read never <>"$dir/never"`
+// childSource is what each child runs. It holds a lock that belongs to its id: one that
+// runs beside another of the same id cannot have it, and writes so into the log, as it
+// writes when it begins. The kernel lets go of the lock when the child has ended, so that
+// no overlap is missed, however short. It is in C, so as to take little of the machine:
+// what hundreds of them take at once is measured with the rest.
+const childSource = `
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+static const char *id;
+static int log_fd;
+
+static int says(const char *what) {
+	char line[256];
+	int n = snprintf(line, sizeof line, "%s %s %d\n", what, id, (int)getpid());
+	return write(log_fd, line, n) == n;
+}
+
+int main(int argc, char **argv) { /* TOKEN ID DIR */
+	char path[4096];
+	if (argc != 4)
+		return 2;
+	id = argv[2];
+	snprintf(path, sizeof path, "%s/log", argv[3]);
+	if ((log_fd = open(path, O_WRONLY | O_APPEND | O_CREAT, 0666)) < 0)
+		return 3;
+	snprintf(path, sizeof path, "%s/%s.lock", argv[3], id);
+	int lock = open(path, O_RDWR | O_CREAT, 0666);
+	if (lock < 0)
+		return 4;
+	if (flock(lock, LOCK_EX | LOCK_NB) != 0 && !(says("twice") && flock(lock, LOCK_EX) == 0 && says("alone")))
+		return 5;
+	if (!says("begins"))
+		return 6;
+	for (;;)
+		pause();
+}
+`
+
+// childProgram is childSource, compiled beside the programs under test.
+var childProgram = sync.OnceValues(func() (string, error) {
+	program := filepath.Join(rig.Bin, "test-child")
+	cmd := exec.Command("cc", "-static", "-O1", "-o", program, "-x", "c", "-")
+	cmd.Stdin = strings.NewReader(childSource)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("compile what the children run: %w: %s", err, out)
+	}
+	return program, nil
+})
 
 // nursery watches the children that it has had started.
 type nursery struct {
-	t     testing.TB
-	crew  *crew
-	dir   string // of locks and log
-	token string // what the command lines of its children begin with
-	ids   []string
+	t       testing.TB
+	crew    *crew
+	dir     string // of locks and log
+	program string
+	token   string // what the arguments of its children begin with
+	ids     []string
 }
 
 func newNursery(t testing.TB, c *crew) *nursery {
 	t.Helper()
 	dir := rig.TempDir(t)
 	require.NoError(t, os.Chmod(dir, 0o777))
-	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "never"), 0o600))
-	require.NoError(t, os.Chmod(filepath.Join(dir, "never"), 0o666))
-	n := &nursery{t: t, crew: c, dir: dir, token: "dhchild-" + filepath.Base(dir)}
+	program, err := childProgram()
+	require.NoError(t, err)
+	n := &nursery{t: t, crew: c, dir: dir, program: program, token: "dhchild-" + filepath.Base(dir)}
 	t.Cleanup(n.empty)
 	return n
 }
@@ -103,7 +142,7 @@ func (n *nursery) start(p *member, count int, change func(*controlpb.ChildSpec))
 }
 
 func (n *nursery) spec(id string) *controlpb.ChildSpec {
-	config, err := json.Marshal(map[string]any{"command": []string{"sh", "-c", childScript, n.token, id, n.dir}})
+	config, err := json.Marshal(map[string]any{"command": []string{n.program, n.token, id, n.dir}})
 	require.NoError(n.t, err)
 	return &controlpb.ChildSpec{Id: id, Strategy: "process", Config: string(config), ShutdownTimeout: durationpb.New(2 * time.Second)}
 }
@@ -120,8 +159,8 @@ func (n *nursery) processes() map[string][]int {
 		}
 		args := strings.Split(string(bytes.TrimRight(raw, "\x00")), "\x00")
 		id := ""
-		if i := slices.Index(args, n.token); i > 1 && args[1] == "-c" && i+1 < len(args) {
-			id = args[i+1]
+		if len(args) > 2 && args[0] == n.program && args[1] == n.token {
+			id = args[2]
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); err == nil && id != "" {
 			out[id] = append(out[id], pid)
