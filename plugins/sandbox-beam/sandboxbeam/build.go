@@ -69,7 +69,7 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, from
 		}
 	}()
 	src := filepath.Join(stage, "src")
-	words := []string{string(from.kind), sys.release, sys.elixir, sys.bin, s.version, string(mixExport), string(exsModules)}
+	words := []string{string(from.kind), sys.release, sys.elixir, sys.bin, s.version, releaseFile, string(mixExport), string(exsModules)}
 	switch from.kind {
 	case script, module:
 		if err := os.Mkdir(src, 0o700); err != nil {
@@ -131,7 +131,7 @@ func (s *Strategy) make(stage, made, hash string, spec sdk.SandboxSpec, n Node, 
 	to := filepath.Join(next, "out")
 	switch from.kind {
 	case release:
-		err = assemble(filepath.Join(stage, "src"), to, sys)
+		err = assemble(filepath.Join(stage, "src"), to, s.environ(n, sys), sys)
 	case modules:
 		err = os.Rename(filepath.Join(stage, "src"), to)
 	default:

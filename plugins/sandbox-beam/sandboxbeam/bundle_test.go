@@ -150,8 +150,8 @@ func TestBundle(t *testing.T) {
 	require.Empty(t, left)
 }
 
-// What `mix release` makes runs with its applications and its configuration; and what
-// was taken from a node with the states that were taken along.
+// What `mix release` makes runs with its applications and its configuration, also that
+// which is made at each start, and the flags of the emulator; and what was taken from a node with the states that were taken along.
 func TestReleaseAndModules(t *testing.T) {
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
@@ -160,22 +160,24 @@ func TestReleaseAndModules(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "shop")
 			require.NoError(t, os.CopyFS(dir, os.DirFS(project(t, shop))))
 			write(t, filepath.Join(dir, "config", "config.exs"), "import Config\nconfig :shop, env: config_env(), name: \"Zoë\"\n")
-			cmd := exec.Command(filepath.Join(erltest.Dir(), otp, "bin", "mix"), "release", "--path", filepath.Join(dir, "rel"))
-			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), "MIX_ENV=prod", "HEX_OFFLINE=1", "HOME="+dir, "PATH="+filepath.Join(erltest.Dir(), otp, "bin")+":"+os.Getenv("PATH"))
-			out, err := cmd.CombinedOutput()
-			require.NoError(t, err, "%s", out)
-			config := map[string]any{"source": filepath.Join(dir, "rel"), "otp": otp}
+			write(t, filepath.Join(dir, "config", "runtime.exs"), "import Config\nconfig :shop, name: System.fetch_env!(\"SHOP\") <> System.fetch_env!(\"RELEASE_NAME\")\n")
+			write(t, filepath.Join(dir, "rel", "vm.args.eex"), "## the atoms\n+t 2000000 # are many\n-heart\n-name other@host\n")
+			makeRelease(t, dir, otp)
+			config := map[string]any{"source": filepath.Join(dir, "out"), "otp": otp}
+			_, err := s.sandbox(t, "none", config)
+			require.ErrorContains(t, err, `could not fetch environment variable "SHOP"`)
+			config["env"] = map[string]string{"SHOP": "Zoë's "}
 			_, err = s.sandbox(t, "rel", config)
 			require.NoError(t, err)
+			require.Equal(t, `{prod,<<"Zoë's shop"/utf8>>}`, s.call(t, "rel", "Elixir.Shop", "env"))
+			require.Equal(t, "2000000", s.call(t, "rel", "erlang", "system_info", etf.Atom("atom_limit")))
 			require.Equal(t, "5", s.call(t, "rel", "Elixir.Shop", "stock"))
-			require.Contains(t, s.call(t, "rel", "Elixir.Shop", "env"), "prod")
 			require.Equal(t, `<<"hello">>`, s.call(t, "rel", "Elixir.Shop", "greeting"))
 
 			// The same as modules, as they are taken from a node.
 			libs := map[string]string{}
 			for _, f := range []string{"Elixir.Shop.beam", "shop.app"} {
-				found, err := filepath.Glob(filepath.Join(dir, "rel", "lib", "shop-*", "ebin", f))
+				found, err := filepath.Glob(filepath.Join(dir, "out", "lib", "shop-*", "ebin", f))
 				require.NoError(t, err)
 				require.Len(t, found, 1)
 				text, err := os.ReadFile(found[0])
@@ -191,6 +193,47 @@ func TestReleaseAndModules(t *testing.T) {
 			require.Contains(t, s.call(t, "taken", "Elixir.Shop", "env"), "taken")
 		})
 	}
+}
+
+// makeRelease makes a release of a Mix project, in out.
+func makeRelease(t *testing.T, dir, otp string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(erltest.Dir(), otp, "bin", "mix"), "release", "--path", filepath.Join(dir, "out"))
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "MIX_ENV=prod", "HEX_OFFLINE=1", "HOME="+dir, "PATH="+filepath.Join(erltest.Dir(), otp, "bin")+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+// A release may want its system started anew with the configuration that was made.
+func TestReleaseReboots(t *testing.T) {
+	s, otp := strategy(t, ""), erltest.Releases()[1]
+	dir := filepath.Join(t.TempDir(), "shop")
+	require.NoError(t, os.CopyFS(dir, os.DirFS(project(t, shop))))
+	text, err := os.ReadFile(filepath.Join(dir, "mix.exs"))
+	require.NoError(t, err)
+	write(t, filepath.Join(dir, "mix.exs"), strings.Replace(string(text), "version:", "releases: [shop: [reboot_system_after_config: true]], version:", 1))
+	write(t, filepath.Join(dir, "config", "config.exs"), "import Config\n")
+	write(t, filepath.Join(dir, "config", "runtime.exs"), "import Config\nconfig :shop, name: System.pid()\nconfig :kernel, net_ticktime: 77\n")
+	makeRelease(t, dir, otp)
+	_, err = s.sandbox(t, "rel", map[string]any{"source": filepath.Join(dir, "out"), "otp": otp})
+	require.NoError(t, err)
+	require.Contains(t, s.call(t, "rel", "Elixir.Shop", "env"), s.call(t, "rel", "Elixir.System", "pid"))
+	require.Equal(t, "77", s.call(t, "rel", "net_kernel", "get_net_ticktime"))
+}
+
+// A release of rebar3 may have its configuration as a text with variables in it.
+func TestReleaseConfigSource(t *testing.T) {
+	dir, to := t.TempDir(), filepath.Join(t.TempDir(), "out")
+	write(t, filepath.Join(dir, "releases", "start_erl.data"), "15.2 1.0\n")
+	write(t, filepath.Join(dir, "releases", "1.0", "shop.rel"), `{release,{"shop","1.0"},{erts,"15.2"},[{kernel,"10.0"},{shop,"1.0"}]}.`)
+	write(t, filepath.Join(dir, "releases", "1.0", "sys.config.src"), `[{shop,[{port,${PORT:-8080}},{name,"${NAME}"},{host,"${HOST:-h:-1}"},{none,"${NONE}"}]}].`)
+	write(t, filepath.Join(dir, "lib", "shop-1.0", "ebin", "shop.app"), "")
+	require.NoError(t, assemble(dir, to, []string{"NAME=a=$1", "PORT=", "HOST=db"}, &system{release: "27", apps: []string{"kernel"}}))
+	text, err := os.ReadFile(filepath.Join(to, "sys.config"))
+	require.NoError(t, err)
+	require.Equal(t, `[{shop,[{port,8080},{name,"a=$1"},{host,"db"},{none,""}]}].`, string(text))
+	require.Equal(t, []string{"shop"}, appsIn(to))
 }
 
 // A release that is newer than the system is refused.

@@ -31,18 +31,19 @@ var bootBeams embed.FS
 
 // The files of a node in its home.
 const (
-	cookieFile = "cookie" // its cookie
-	specFile   = "spec"   // what its boot module is to do
-	portFile   = "port"   // where it listens; it writes that
-	readyFile  = "ready"  // it is up
-	bootDir    = "boot"   // on its code path
-	buildDir   = "build"  // what its source was made into
-	scriptFile = "main.exs"
-	configFile = "config.json" // of the sandbox
-	kindFile   = "kind"        // of its source
-	stateFile  = "states"      // a snapshot that is to be put back
-	appsFile   = "apps"        // in what a source is made into
-	statesTerm = "states.term" // there, of one that was taken from a node
+	cookieFile  = "cookie" // its cookie
+	specFile    = "spec"   // what its boot module is to do
+	portFile    = "port"   // where it listens; it writes that
+	readyFile   = "ready"  // it is up
+	bootDir     = "boot"   // on its code path
+	buildDir    = "build"  // what its source was made into
+	scriptFile  = "main.exs"
+	configFile  = "config.json" // of the sandbox
+	kindFile    = "kind"        // of its source
+	stateFile   = "states"      // a snapshot that is to be put back
+	appsFile    = "apps"        // in what a source is made into
+	statesTerm  = "states.term" // there, of one that was taken from a node
+	releaseFile = "release"     // there, of a release: its name and version
 )
 
 const (
@@ -274,12 +275,21 @@ func (s *Strategy) command(stage string, spec sdk.SandboxSpec, n Node, sys *syst
 	if _, err := os.Stat(filepath.Join(stage, buildDir, "sys.config")); err == nil {
 		command = append(command, "-config", filepath.Join(home, buildDir, "sys"))
 	}
+	flags, err := emulatorFlags(stage)
+	if err != nil {
+		return keeper.Spec{}, err
+	}
+	env, err := released(stage, home, name, n.Env)
+	if err != nil {
+		return keeper.Spec{}, err
+	}
+	command = append(command, flags...)
 	command = append(command, "-s", "debughost_sandbox", "boot", "-noinput")
 	command = append(command, n.Args...) // behind, for they may end with what erl is not to read
 	return keeper.Spec{
 		ID: spec.ID, Command: command, Home: stage, Limits: spec.Limits, Orphan: spec.Orphan, LogSize: s.config.LogSize, LogRate: s.config.LogRate,
 		View: s.view(n, sys, false), // it is dialled from outside
-		Env:  append(s.environ(n, sys), "DEBUGHOST_SANDBOX="+home, "ERL_CRASH_DUMP="+filepath.Join(home, "erl_crash.dump"), fmt.Sprint("ERL_CRASH_DUMP_BYTES=", dumpBytes)),
+		Env:  append(append(s.environ(n, sys), env...), "DEBUGHOST_SANDBOX="+home, "ERL_CRASH_DUMP="+filepath.Join(home, "erl_crash.dump"), fmt.Sprint("ERL_CRASH_DUMP_BYTES=", dumpBytes)),
 	}, nil
 }
 

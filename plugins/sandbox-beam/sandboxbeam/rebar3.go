@@ -9,9 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -91,69 +88,4 @@ func writeApps(dir string, apps []string) error {
 		quoted = append(quoted, a)
 	}
 	return os.WriteFile(filepath.Join(dir, appsFile), []byte("["+strings.Join(quoted, ",")+"].\n"), 0o600)
-}
-
-var (
-	// {application, "1.0", permanent}, and {application, "1.0"}, of a .rel file.
-	relApp  = regexp.MustCompile(`\{\s*'?([a-z][a-zA-Z0-9_@]*)'?\s*,\s*"[^"]*"\s*(?:,\s*([a-z]+))?[^{}]*\}`)
-	relErts = regexp.MustCompile(`\{\s*erts\s*,\s*"(\d+)[^"]*"\s*\}`)
-)
-
-// assemble makes of a release what a source is made into: its own applications, with
-// its configuration. Those of Erlang and Elixir are the system's, which has to be at
-// least as new as what the release was made with.
-func assemble(from, to string, sys *system) error {
-	data, err := os.ReadFile(filepath.Join(from, "releases", "start_erl.data"))
-	if err != nil {
-		return err
-	}
-	fields := strings.Fields(string(data))
-	if len(fields) != 2 || !filepath.IsLocal(fields[1]) {
-		return errors.New("releases/start_erl.data of the release does not name its version")
-	}
-	dir := filepath.Join(from, "releases", fields[1])
-	rels, err := fs.Glob(os.DirFS(dir), "*.rel")
-	if err != nil {
-		return err
-	}
-	if len(rels) == 0 {
-		return fmt.Errorf("there is no .rel file in releases/%s of the release", fields[1])
-	}
-	rel, err := os.ReadFile(filepath.Join(dir, rels[0]))
-	if err != nil {
-		return err
-	}
-	if m := relErts.FindSubmatch(rel); m != nil {
-		erts, _ := strconv.Atoi(string(m[1]))
-		if own, err := strconv.Atoi(sys.release); err == nil && erts+12 > own {
-			return sdk.WithHint(fmt.Errorf("the release was made with OTP %d, and is to run on OTP %d", erts+12, own), "choose another with otp")
-		}
-	}
-	var apps []string
-	for _, m := range relApp.FindAllSubmatch(rel, -1) {
-		name, mode := string(m[1]), string(m[2])
-		if name != "erts" && mode != "load" && mode != "none" && !slices.Contains(apps, name) && !slices.Contains(sys.apps, name) {
-			apps = append(apps, name)
-		}
-	}
-	libs, err := os.ReadDir(filepath.Join(from, "lib"))
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(to, "lib"), 0o700); err != nil {
-		return err
-	}
-	for _, l := range libs {
-		name, _, _ := strings.Cut(l.Name(), "-")
-		if !l.IsDir() || slices.Contains(sys.apps, name) {
-			continue
-		}
-		if err := copyTree(filepath.Join(from, "lib", l.Name()), filepath.Join(to, "lib", name), from, nil); err != nil {
-			return err
-		}
-	}
-	if err := copyFile(filepath.Join(dir, "sys.config"), filepath.Join(to, "sys.config")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return writeApps(to, apps)
 }

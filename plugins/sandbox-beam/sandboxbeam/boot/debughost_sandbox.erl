@@ -39,7 +39,7 @@ names(_) -> {ok, []}.
 
 boot() ->
     {ok, Cookie} = file:read_file(path("cookie")),
-    true = erlang:set_cookie(node(), binary_to_atom(Cookie)),
+    _ = [true = erlang:set_cookie(node(), binary_to_atom(Cookie)) || is_alive()],
     _ = spawn(fun up/0),
     ok.
 
@@ -99,6 +99,8 @@ failed(Reason) ->
 
 bring(Up, #{apps := Apps, script := Script, start := Start}) ->
     try
+        ok = providers(Apps),
+        _ = [error(not_distributed) || not is_alive()],
         _ = [{ok, _} = application:ensure_all_started(A) || A <- Apps],
         _ = [Up ! {program, self()} || Script =/= none],
         script(Script),
@@ -111,6 +113,18 @@ bring(Up, #{apps := Apps, script := Script, start := Start}) ->
     catch
         Class:Reason:Stack -> exit({Class, Reason, Stack})
     end.
+
+%% A release of Elixir may have providers of its configuration, such as a runtime.exs,
+%% which are asked at each start, before its applications are there. Where the system
+%% is to start anew with what they say, this process ends with it, and only then is the
+%% node distributed.
+providers([elixir | _]) ->
+    {ok, _} = application:ensure_all_started(elixir),
+    case application:get_env(elixir, config_provider_init) of
+        {ok, _} -> 'Elixir.Config.Provider':boot(), ok;
+        undefined -> ok
+    end;
+providers(_) -> ok.
 
 %% What a script has started with a link, such as a supervisor, would end with the
 %% process that ran it.
