@@ -27,6 +27,9 @@ import (
 //go:embed boot/mix_export.exs
 var mixExport []byte
 
+//go:embed boot/vendored.exs
+var mixVendored []byte
+
 // What a source is made into is a directory by the hash of all that it depends on, with
 //
 //	lib/APP/ebin  the modules, and lib/APP/priv
@@ -42,7 +45,7 @@ var exsModules []byte
 
 // notSource are the parts of a project that it is not compiled from: those with a dot
 // wherever they are, the others at its top.
-var notSource = []string{"_build", ".git", "node_modules", "cover", ".elixir_ls", ".DS_Store"}
+var notSource = []string{"_build", ".git", ".fetch", "node_modules", "cover", ".elixir_ls", ".DS_Store"}
 
 const (
 	// maxSource bounds a project's files, in bytes, and maxFiles how many they are.
@@ -69,7 +72,7 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, from
 		}
 	}()
 	src := filepath.Join(stage, "src")
-	words := []string{string(from.kind), sys.release, sys.elixir, sys.bin, s.version, releaseFile, string(mixExport), string(exsModules)}
+	words := []string{string(from.kind), sys.release, sys.elixir, sys.bin, s.version, releaseFile, string(mixExport), string(mixVendored), string(exsModules)}
 	switch from.kind {
 	case script, module:
 		if err := os.Mkdir(src, 0o700); err != nil {
@@ -180,7 +183,12 @@ func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node,
 			return err
 		}
 		env = append(env, "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out)
-		command = []string{filepath.Join(sys.bin, "mix"), "run", "--no-start", file}
+		mix, err := tool("mix.exs", mixVendored)
+		if err != nil {
+			return err
+		}
+		command = s.mixRun(sys, mix, file)
+		env = append(env, s.mixEnviron(n, sys)...)
 	case rebar3:
 		rebar, err := s.rebar3(sys)
 		if err != nil {
@@ -219,6 +227,21 @@ func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node,
 		return fmt.Errorf("keep what was compiled: %w", err)
 	}
 	return nil
+}
+
+// mixRun has a file run in a project that is compiled for that, by a Mix that goes by
+// mixVendored.
+func (s *Strategy) mixRun(sys *system, mix, file string) []string {
+	return []string{filepath.Join(sys.bin, "elixir"), mix, "run", "--no-start", file}
+}
+
+// mixEnviron tells Mix of rebar3, which some dependencies are compiled by.
+func (s *Strategy) mixEnviron(n Node, sys *system) []string {
+	rebar, err := s.rebar3(sys)
+	if _, set := n.Env["MIX_REBAR3"]; set || err != nil {
+		return nil
+	}
+	return []string{"MIX_REBAR3=" + rebar}
 }
 
 // compiler is what the keeper of compilers is to run, in a home that is made in stage.

@@ -262,6 +262,52 @@ func TestMixProject(t *testing.T) {
 	}
 }
 
+// The dependencies of a project are those in deps: neither Hex nor git is asked for them,
+// and those that are not in there because they are optional, or for tests, are not missed.
+func TestMixDependencies(t *testing.T) {
+	for _, otp := range erltest.Releases() {
+		t.Run("otp"+otp, func(t *testing.T) {
+			t.Parallel()
+			s, dir := strategy(t, ""), project(t, strings.Replace(shop, `File.read!(Application.app_dir(:shop, "priv/greeting"))`, `Greet.hello()`, 1))
+			write(t, filepath.Join(dir, "mix.exs"), `defmodule Shop.MixProject do
+  use Mix.Project
+  def project, do: [app: :shop, version: "0.1.0", deps: deps()]
+  def application, do: [mod: {Shop, []}]
+  defp deps do
+    [
+      {:greet, "~> 1.0 and >= 1.2.0", runtime: true},
+      {:talk, github: "nobody/repo", sparse: "talk", tag: "v1"},
+      {:loud, ">= 0.0.0"},
+      {:proof, "~> 1.0", only: :test}
+    ]
+  end
+end
+`)
+			dep := func(app, version, deps string) string {
+				return fmt.Sprintf("defmodule %s.MixProject do\n  use Mix.Project\n  def project, do: [app: :%s, version: %q, deps: %s]\nend\n", strings.ToUpper(app[:1])+app[1:], app, version, deps)
+			}
+			deps := filepath.Join(dir, "deps")
+			write(t, filepath.Join(deps, "greet", "mix.exs"), dep("greet", "1.2.3", `[{:loud, "~> 2.0"}, {:more, "~> 1.0", optional: true}]`))
+			write(t, filepath.Join(deps, "greet", "lib", "greet.ex"), "defmodule Greet do\n  def hello, do: :loud.say(Talk.word())\nend\n")
+			write(t, filepath.Join(deps, "greet", ".fetch"), "")
+			write(t, filepath.Join(deps, "greet", ".hex"), "of another program")
+			write(t, filepath.Join(deps, "talk", "talk", "mix.exs"), dep("talk", "0.1.0", "[]"))
+			write(t, filepath.Join(deps, "talk", "talk", "lib", "talk.ex"), "defmodule Talk do\n  def word, do: \"hi\"\nend\n")
+			write(t, filepath.Join(deps, "loud", "rebar.config"), "{erl_opts, [debug_info]}.\n")
+			write(t, filepath.Join(deps, "loud", "src", "loud.app.src"), `{application,loud,[{vsn,"2.1.0"},{applications,[kernel,stdlib]}]}.`)
+			write(t, filepath.Join(deps, "loud", "src", "loud.erl"), "-module(loud).\n-export([say/1]).\nsay(W) -> string:uppercase(W).\n")
+			write(t, filepath.Join(dir, "mix.lock"), `%{"greet": {:hex, :greet, "1.2.3", "abc", [:mix], [], "hexpm", "def"}}`)
+			_, err := s.sandbox(t, "shop", map[string]any{"source": dir, "otp": otp})
+			require.NoError(t, err)
+			require.Equal(t, `<<"HI">>`, s.call(t, "shop", "Elixir.Shop", "greeting"))
+
+			require.NoError(t, os.RemoveAll(filepath.Join(deps, "greet")))
+			_, err = s.sandbox(t, "lost", map[string]any{"source": dir, "otp": otp})
+			require.ErrorContains(t, err, "the dependency is not available")
+		})
+	}
+}
+
 // A compiler that fails says why in its own words, and one that does not end is
 // stopped; of both nothing is left.
 func TestCompilerFails(t *testing.T) {

@@ -119,17 +119,18 @@ func (s *Strategy) warmCommand(stage string, w *warm, spec sdk.SandboxSpec, n No
 	if err == nil {
 		err = os.MkdirAll(filepath.Join(stage, "out"), 0o700)
 	}
-	for name, text := range map[string][]byte{"warm.exs": warmCompiler, "exs_modules.exs": exsModules, "export.exs": mixExport} {
+	for name, text := range map[string][]byte{"warm.exs": warmCompiler, "exs_modules.exs": exsModules, "export.exs": mixExport, "mix.exs": mixVendored} {
 		if err == nil {
 			err = os.WriteFile(filepath.Join(stage, name), text, 0o600)
 		}
 	}
-	out := filepath.Join(w.home, "out")
+	out, env := filepath.Join(w.home, "out"), s.environ(n, o.sys)
 	command := []string{filepath.Join(o.sys.bin, "elixir"), filepath.Join(w.home, "warm.exs")}
 	if o.kind == mix {
-		command = []string{filepath.Join(o.sys.bin, "mix"), "run", "--no-start", filepath.Join(w.home, "warm.exs")}
+		command = s.mixRun(o.sys, filepath.Join(w.home, "mix.exs"), filepath.Join(w.home, "warm.exs"))
+		env = append(env, s.mixEnviron(n, o.sys)...)
 	}
-	k := s.compiler(w.id, stage, w.home, command, append(s.environ(n, o.sys), "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out,
+	k := s.compiler(w.id, stage, w.home, command, append(env, "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out,
 		"DEBUGHOST_WARM="+w.home, "DEBUGHOST_KIND="+string(o.kind), "DEBUGHOST_MAIN="+filepath.Base(o.path)+"\n"+s.mainFile(spec.ID)), spec, n, o.sys)
 	return k, err
 }
