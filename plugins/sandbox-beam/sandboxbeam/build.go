@@ -86,6 +86,9 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, from
 		err = copyTree(from.path, src, from.within, nil)
 	default:
 		err = copyTree(from.path, src, from.within, notSource)
+		if err == nil && from.kind == rebar3 {
+			err = checkOut(from, src)
+		}
 	}
 	if err != nil {
 		return "", fmt.Errorf("copy the source: %w", err)

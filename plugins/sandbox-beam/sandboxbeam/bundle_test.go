@@ -247,22 +247,29 @@ func TestReleaseOfAnother(t *testing.T) {
 	require.ErrorContains(t, err, "the release was made with OTP 29, and is to run on OTP 25")
 }
 
-// A rebar3 project is compiled offline, and its applications are started.
+// A rebar3 project is compiled offline, with the dependencies that were fetched before,
+// and its applications are started.
 func TestRebar3(t *testing.T) {
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
 			s := strategy(t, "")
 			dir := filepath.Join(t.TempDir(), "my 'shop'")
-			write(t, filepath.Join(dir, "rebar.config"), "{erl_opts, [debug_info]}.\n")
+			write(t, filepath.Join(dir, "rebar.config"), "{erl_opts, [debug_info]}.\n{deps, [loud]}.\n")
 			write(t, filepath.Join(dir, "config", "sys.config"), "[{shop,[{price,9}]}].\n")
-			write(t, filepath.Join(dir, "src", "shop.app.src"), `{application,shop,[{description,"a shop"},{vsn,"1"},{registered,[]},{mod,{shop,[]}},{applications,[kernel,stdlib]}]}.`)
+			write(t, filepath.Join(dir, "src", "shop.app.src"), `{application,shop,[{description,"a shop"},{vsn,"1"},{registered,[]},{mod,{shop,[]}},{applications,[kernel,stdlib,loud]}]}.`)
+			write(t, filepath.Join(dir, "_build", "default", "lib", "loud", "src", "loud.app.src"), `{application,loud,[{description,"loud"},{vsn,"2.1.0"},{applications,[kernel,stdlib]}]}.`)
+			write(t, filepath.Join(dir, "_build", "default", "lib", "loud", "src", "loud.erl"), "-module(loud).\n-export([say/1]).\nsay(W) -> string:uppercase(W).\n")
+			write(t, filepath.Join(dir, "_build", "default", "lib", "loud", "ebin", "loud.beam"), "of another release")
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, "_build", "default", "lib", "shop"), 0o700))
+			require.NoError(t, os.Symlink("../../../../src", filepath.Join(dir, "_build", "default", "lib", "shop", "src")))
 			source := "-module(shop).\n-export([start/2, stop/1, price/0]).\nstart(_, _) -> {ok, spawn_link(fun() -> receive stop -> ok end end)}.\nstop(_) -> ok.\nprice() -> {ok, P} = application:get_env(shop, price), P.\n"
 			write(t, filepath.Join(dir, "src", "shop.erl"), source)
 			config := map[string]any{"source": dir, "otp": otp}
 			_, err := s.sandbox(t, "r3", config)
 			require.NoError(t, err)
 			require.Equal(t, "9", s.call(t, "r3", "shop", "price"))
+			require.Equal(t, `"HI"`, s.call(t, "r3", "loud", "say", etf.String("hi")))
 			write(t, filepath.Join(dir, "src", "shop.erl"), source+"lost(\n")
 			_, err = s.again(t, "r3", config)
 			require.ErrorContains(t, err, "src/shop.erl")
@@ -270,7 +277,7 @@ func TestRebar3(t *testing.T) {
 			_, err = s.again(t, "r3", config)
 			require.NoError(t, err)
 			require.Equal(t, "10", s.call(t, "r3", "shop", "price"))
-			require.NoDirExists(t, filepath.Join(dir, "_build"))
+			require.NoDirExists(t, filepath.Join(dir, "_build", "default", "lib", "shop", "ebin"))
 		})
 	}
 }

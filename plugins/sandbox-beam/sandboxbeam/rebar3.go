@@ -27,6 +27,35 @@ func (s *Strategy) rebar3(sys *system) (string, error) {
 	return "", sdk.WithHint(fmt.Errorf("there is no rebar3 in %s or in PATH", sys.bin), "install it there, or have path of the section of "+Name+" lead to it")
 }
 
+// checkOut puts the dependencies that rebar3 has fetched, which are in its _build, where
+// it takes them as they are, wherever they came from.
+func checkOut(from source, src string) error {
+	lib := filepath.Join(from.path, "_build", "default", "lib")
+	deps, err := os.ReadDir(lib)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, d := range deps {
+		at, to := filepath.Join(lib, d.Name()), filepath.Join(src, "_checkouts", d.Name())
+		if code, err := os.Lstat(filepath.Join(at, "src")); err != nil || !code.IsDir() {
+			continue // of the project's own there are links
+		}
+		if _, err := os.Lstat(to); err == nil {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return err
+		}
+		if err := copyTree(at, to, from.within, append([]string{"ebin"}, notSource...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // collectRebar3 makes of what rebar3 compiled in a home what a source is made into.
 func collectRebar3(home, to string) error {
 	if err := os.MkdirAll(filepath.Join(to, "lib"), 0o700); err != nil {

@@ -50,9 +50,32 @@ var leftOut = []string{
 
 func ignored(name string) bool {
 	base := path.Base(name)
-	return name == "cover" || slices.Contains(leftOut, base) ||
+	return name == "cover" || name == "releases/COOKIE" || slices.Contains(leftOut, base) ||
 		strings.HasSuffix(base, "~") || strings.HasPrefix(base, ".#") || strings.HasPrefix(base, "#") && strings.HasSuffix(base, "#") ||
 		strings.HasPrefix(base, ".") && (strings.HasSuffix(base, ".swp") || strings.HasSuffix(base, ".swo"))
+}
+
+// isRebar tells whether a directory is a project of rebar3.
+func isRebar(dir string) bool {
+	_, rebar := os.Stat(filepath.Join(dir, "rebar.config"))
+	_, mix := os.Stat(filepath.Join(dir, "mix.exs"))
+	return rebar == nil && mix != nil
+}
+
+// fetched tells whether a directory of rebar3's _build is, or leads to, the source of a
+// dependency, which rebar3 has nowhere else: of the project's own applications there are
+// links, and what was compiled is compiled again.
+func fetched(name, at string) bool {
+	switch parts := strings.Split(name, "/"); {
+	case len(parts) <= 3:
+		return strings.HasPrefix("_build/default/lib/", name+"/")
+	case len(parts) == 4:
+		src, err := os.Lstat(filepath.Join(at, "src"))
+		return err == nil && src.IsDir()
+	case len(parts) == 5:
+		return parts[4] != "ebin" && !ignored(name)
+	}
+	return !ignored(name)
 }
 
 // Pack writes the bundle of a directory, or of one file, which is called as in it.
@@ -67,7 +90,7 @@ func Pack(w io.Writer, from, as string, progress func(files int, bytes int64)) e
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)
 	}
-	out := NewWriter(w)
+	out, rebar := NewWriter(w), isRebar(from)
 	if !info.IsDir() {
 		if err := out.file(as, from, info); err != nil {
 			return err
@@ -84,6 +107,10 @@ func Pack(w io.Writer, from, as string, progress func(files int, bytes int64)) e
 		}
 		name = filepath.ToSlash(name)
 		switch {
+		case rebar && (name == "_build" || strings.HasPrefix(name, "_build/")) && d.IsDir():
+			if !fetched(name, at) {
+				return fs.SkipDir
+			}
 		case ignored(name) && d.IsDir():
 			return fs.SkipDir
 		case ignored(name):

@@ -75,6 +75,30 @@ func TestPack(t *testing.T) {
 	require.ErrorIs(t, Pack(&bytes.Buffer{}, filepath.Join(dir, "none"), "", nil), os.ErrNotExist)
 }
 
+// What rebar3 has fetched is in its _build, and nowhere else; of what it has compiled
+// nothing is needed.
+func TestPackFetched(t *testing.T) {
+	dir := t.TempDir()
+	lib := "_build/default/lib/"
+	write(t, dir, map[string]string{
+		"rebar.config": "-", "src/shop.erl": "-", "_build/test/lib/x/src/x.erl": "-", "_build/default/plugins/p/src/p.erl": "-",
+		lib + "loud/rebar.config": "-", lib + "loud/src/loud.erl": "-", lib + "loud/ebin/loud.beam": "-", lib + "loud/.git/HEAD": "-", lib + "loud/c/_build/x": "-",
+		lib + "shop/ebin/shop.beam": "-", lib + "built/ebin/built.beam": "-", lib + ".rebar3/x": "-", "releases/COOKIE": "secret", "releases/1/sys.config": "-",
+	})
+	require.NoError(t, os.Symlink("../../../../src", filepath.Join(dir, lib, "shop", "src")))
+	names := func() (out []string) {
+		files, err := Read(bytes.NewReader(packed(t, dir)))
+		require.NoError(t, err)
+		for _, f := range files {
+			out = append(out, f.Name)
+		}
+		return out
+	}
+	require.Equal(t, []string{lib + "loud/rebar.config", lib + "loud/src/loud.erl", "rebar.config", "releases/1/sys.config", "src/shop.erl"}, names())
+	write(t, dir, map[string]string{"mix.exs": "-"})
+	require.Equal(t, []string{"mix.exs", "rebar.config", "releases/1/sys.config", "src/shop.erl"}, names())
+}
+
 func TestPackLimits(t *testing.T) {
 	dir := t.TempDir()
 	large := filepath.Join(dir, "large")
