@@ -11,7 +11,8 @@ import (
 // ErrNotFound.
 type Sandbox interface {
 	// Create starts a sandbox and returns when it runs. It fails with
-	// ErrExists for an id in use, and leaves nothing of one that failed.
+	// ErrExists for an id in use, and leaves nothing of one that failed: what there is
+	// to say of that is in the error, and is the sandbox's log until it runs.
 	Create(ctx context.Context, spec SandboxSpec) (SandboxHandle, error)
 	Inspect(ctx context.Context, id string) (SandboxStatus, error)
 	// Wait returns when the sandbox has ended, at once if it has already.
@@ -59,6 +60,10 @@ type Operator interface {
 	// an operation that the strategy does not have.
 	Operate(ctx context.Context, id, operation string, input []byte) (output []byte, err error)
 }
+
+// MaxFailure bounds the errors of Create, Restore and Reload, in bytes: what a compiler
+// printed may be in one. Other errors are cut at 8 kB.
+const MaxFailure = 96 << 10
 
 // MaxOperation bounds what goes into an operation, what comes out of one, and the
 // report of a reload, in bytes.

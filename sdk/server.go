@@ -121,7 +121,9 @@ var statusCodes = []struct {
 }
 
 // toStatus is the gRPC status of an error, with its hint as a detail.
-func toStatus(err error) error {
+func toStatus(err error) error { return toStatusOf(err, maxText) }
+
+func toStatusOf(err error, longest int) error {
 	if err == nil {
 		return nil
 	}
@@ -132,7 +134,7 @@ func toStatus(err error) error {
 			break
 		}
 	}
-	s := status.New(code, clean(err.Error()))
+	s := status.New(code, cleanTo(err.Error(), longest))
 	if hint := Hint(err); hint != "" {
 		if with, err := s.WithDetails(&pluginpb.Failure{Message: s.Message(), Hint: clean(hint)}); err == nil {
 			s = with
@@ -143,10 +145,14 @@ func toStatus(err error) error {
 
 // clean bounds a text and makes it UTF-8, which protobuf insists on: one bad
 // byte in an error would otherwise hide the error.
-func clean(s string) string {
-	const max = 8 << 10
-	if len(s) > max {
-		s = s[:max] + "…"
+func clean(s string) string { return cleanTo(s, maxText) }
+
+// maxText bounds what is said in passing.
+const maxText = 8 << 10
+
+func cleanTo(s string, longest int) string {
+	if len(s) > longest {
+		s = s[:longest] + "…"
 	}
 	return strings.ToValidUTF8(s, "\ufffd")
 }

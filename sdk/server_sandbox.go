@@ -35,7 +35,7 @@ func (s *sandboxServer) Create(ctx context.Context, in *pluginpb.SandboxCreateRe
 	}
 	h, err := s.sandbox.Create(ctx, sandboxSpecIn(in.GetSpec()))
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, toStatusOf(err, MaxFailure)
 	}
 	return &pluginpb.SandboxCreateResponse{Handle: sandboxHandleOut(h)}, nil
 }
@@ -124,7 +124,7 @@ func (s *sandboxServer) Restore(stream grpc.ClientStreamingServer[pluginpb.Sandb
 	}
 	h, err := s.snapshotter.Restore(stream.Context(), sandboxSpecIn(first.GetSpec()), &chunkReader{stream: stream})
 	if err != nil {
-		return toStatus(err)
+		return toStatusOf(err, MaxFailure)
 	}
 	return stream.SendAndClose(&pluginpb.SandboxRestoreResponse{Handle: sandboxHandleOut(h)})
 }
@@ -135,7 +135,7 @@ func (s *sandboxServer) Reload(ctx context.Context, in *pluginpb.SandboxReloadRe
 	}
 	report, err := s.reloader.Reload(ctx, sandboxSpecIn(in.GetSpec()))
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, toStatusOf(err, MaxFailure)
 	}
 	return &pluginpb.SandboxReloadResponse{Report: report}, nil
 }

@@ -30,7 +30,8 @@ func (a *app) childLogsCommand() *cobra.Command {
 		Use:   "logs ID",
 		Short: "Show what a child printed, and follow it",
 		Long: `Show what a child printed, of both streams in their order. The log is bounded: the
-oldest lines go first. With --follow it goes on until Ctrl-C, also when the child is
+oldest lines go first. Of a child whose start has failed it is what was said of that, a
+compiler's output included. With --follow it goes on until Ctrl-C, also when the child is
 started again or moves to another member, whose log begins anew.`,
 		Example: `  debughost child logs web --tail 100
   debughost child logs -f web

@@ -70,7 +70,7 @@ func TestSandboxCommandsKnowSandboxes(t *testing.T) {
 }
 
 func TestSandboxCreate(t *testing.T) {
-	m, _ := playground(t)
+	m, n := playground(t)
 	r := m.do("sandbox", "create", "shop", "--memory", "64MB", "--on", "m1", "--start", "A.b()", "--env", "K=hunter2", "--set", "app=inets")
 	require.Equal(t, exitDone, r.code, r.err)
 	assert.Contains(t, r.out, "shop-1a2b3c4d@127.0.0.1")
@@ -90,6 +90,18 @@ func TestSandboxCreate(t *testing.T) {
 	assert.Equal(t, exitFailed, r.code)
 	assert.Contains(t, r.err, "create sandbox bad: ** (CompileError) lib/a.ex:1: no\nat all\n")
 	assert.Equal(t, "remove bad", m.last())
+
+	// It shows all that was said, where the history has the beginning; and no log of
+	// another start.
+	lines := []sdk.LogLine{{Stream: "start", Line: []byte("compile x:\tno")}, {Stream: "start", Line: []byte("error 60\x1b[2J")}}
+	n.lines = lines
+	r = m.do("sandbox", "create", "bad", "-o", "json")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Empty(t, r.out)
+	assert.Contains(t, r.err, "create sandbox bad: compile x:\tno\nerror 60\\x1B[2J\nhint: ")
+	n.lines = append(lines, sdk.LogLine{Stream: "stdout", Line: []byte("hello")})
+	r = m.do("sandbox", "create", "bad")
+	assert.Contains(t, r.err, "create sandbox bad: ** (CompileError) lib/a.ex:1: no\nat all\n")
 
 	for args, want := range map[string]string{
 		"create x --from ./nowhere":          "no such file or directory, and no such template: there are clone, empty, mix",

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,7 +45,7 @@ template empty. It is packed here, without _build, .git and node_modules, sent t
 member and compiled where the sandbox runs, within the limits; and the node is attached to
 as any other.
 
-The command returns when that is done. When it cannot be, the compiler's error is
+The command returns when that is done. When it cannot be, what the compiler printed is
 shown and nothing of the sandbox is left. The call is written to the audit log, with the
 names of --env and without the values.`,
 		Example: `  debughost sandbox create shop --from ./shop --memory 512MB --start 'Shop.Demo.run()'
@@ -327,7 +328,7 @@ func (a *app) awaitSandbox(ctx context.Context, c *control.Client, child *contro
 		res, err := c.Children.GetChild(ctx, &controlpb.GetChildRequest{Id: name})
 		if err == nil {
 			child = res.GetChild()
-			err = startError(res)
+			err = a.startError(ctx, c, res)
 		}
 		attached := false
 		if err == nil && child.GetState() == "running" {
@@ -363,24 +364,51 @@ const (
 )
 
 // startError is why a sandbox does not come to run; nil: it may yet.
-func startError(res *controlpb.GetChildResponse) error {
-	c := res.GetChild()
+func (a *app) startError(ctx context.Context, c *control.Client, res *controlpb.GetChildResponse) error {
+	child := res.GetChild()
 	for _, e := range slices.Backward(res.GetHistory()) {
 		if e.GetWhat() == "not_started" || e.GetWhat() == "exited" {
-			text := e.GetReason()
-			if e.GetWhat() == "exited" {
-				text = "it ended: " + text
+			text := "it ended: " + e.GetReason()
+			if e.GetWhat() == "not_started" {
+				text = cmp.Or(a.failedStart(ctx, c, child.GetId()), e.GetReason())
 			}
 			return &control.Error{
-				Code: control.Failed, Cause: fmt.Sprintf("create sandbox %s: %s", c.GetId(), text),
+				Code: control.Failed, Cause: fmt.Sprintf("create sandbox %s: %s", child.GetId(), text),
 				Hint: "nothing of it is left; `debughost child start` with the strategy beam keeps one that fails, with its log",
 			}
 		}
 	}
-	if slices.Contains([]string{"exited", "failed", "stopped"}, c.GetState()) {
-		return &control.Error{Code: control.Failed, Cause: strings.TrimSuffix(fmt.Sprintf("create sandbox %s: it is %s: %s", c.GetId(), c.GetState(), c.GetReason()), ": ")}
+	if slices.Contains([]string{"exited", "failed", "stopped"}, child.GetState()) {
+		return &control.Error{Code: control.Failed, Cause: strings.TrimSuffix(fmt.Sprintf("create sandbox %s: it is %s: %s", child.GetId(), child.GetState(), child.GetReason()), ": ")}
 	}
 	return nil
+}
+
+// failedStart is all that was said of a start that failed, the compiler's output
+// included, of which the history has the beginning; empty: it cannot be read.
+func (a *app) failedStart(ctx context.Context, c *control.Client, name string) string {
+	ctx, cancel := a.within(ctx, answerTime)
+	defer cancel()
+	stream, err := c.Children.ReadChildLog(ctx, &controlpb.ReadChildLogRequest{Id: name})
+	if err != nil {
+		return ""
+	}
+	var lines []string
+	for {
+		res, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return strings.Join(lines, "\n")
+		}
+		if err != nil {
+			return ""
+		}
+		for _, line := range res.GetLines() {
+			if line.GetStream() != "start" { // it runs by now, or has
+				return ""
+			}
+			lines = append(lines, string(line.GetLine()))
+		}
+	}
 }
 
 // isAttached tells whether the node of a sandbox is. Where it cannot be, the error

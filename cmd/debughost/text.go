@@ -12,12 +12,12 @@ import (
 // those that turn the direction of writing, are shown as escapes.
 func sane(s string) string { return sanitise(s, false) }
 
-// saneLines is sane for text of several lines.
+// saneLines is sane for text of several lines, which may have tabs.
 func saneLines(s string) string { return sanitise(s, true) }
 
 func sanitise(s string, lines bool) string {
 	bad := func(r rune) bool {
-		return r == utf8.RuneError || r < ' ' && !(lines && r == '\n') || !unicode.IsGraphic(r) && r >= 0x7f && r != '\n'
+		return r == utf8.RuneError || r < ' ' && !(lines && (r == '\n' || r == '\t')) || !unicode.IsGraphic(r) && r >= 0x7f && r != '\n'
 	}
 	if strings.IndexFunc(s, bad) < 0 {
 		return s

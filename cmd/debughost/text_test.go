@@ -30,6 +30,7 @@ func TestSane(t *testing.T) {
 		assert.Equal(t, want, sane(in), "%q", in)
 	}
 	assert.Equal(t, "a\nb\\x1B", saneLines("a\nb\x1b"))
+	assert.Equal(t, "a\tb\\x0D", saneLines("a\tb\r"))
 }
 
 func TestSaneIsHarmless(t *testing.T) {

@@ -1502,7 +1502,7 @@ func (x *ReadChildLogResponse) GetLines() []*ChildLogLine {
 type ChildLogLine struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
-	Stream        string                 `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"` // stdout, stderr; member: debughost says where the lines that follow were printed
+	Stream        string                 `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"` // stdout, stderr; start: of a start that failed, by its strategy; member: debughost says where the lines that follow were printed
 	Line          []byte                 `protobuf:"bytes,3,opt,name=line,proto3" json:"line,omitempty"`     // without the line end
 	Member        string                 `protobuf:"bytes,4,opt,name=member,proto3" json:"member,omitempty"` // where it was printed
 	unknownFields protoimpl.UnknownFields

@@ -42,6 +42,7 @@ type core struct {
 	timers timers
 	moving map[string]version // moves that this member has begun and that are under way
 	queue  []string           // children that wait for the end of such a move
+	spoken []string           // children with words of a start that failed, by when it did
 	ops    uint64             // numbers what is asked for
 	out    []action
 }

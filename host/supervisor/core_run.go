@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/debughost/debughost/sdk"
@@ -42,6 +43,8 @@ type hitch struct {
 	recent    []time.Duration // restarts that count for the intensity
 	again     time.Duration   // when it is to be started again, or what failed to be tried again
 	why       string          // it is not running
+	said      string          // by the strategy, of the last start that failed: its log until it runs
+	saidAt    time.Time
 }
 
 // hitch is that of a run; the zero value: none.
@@ -185,7 +188,7 @@ func (c *core) begin(ch *child, before *run) {
 	if before != nil {
 		h := before.hitch()
 		r.Restarts, r.Began = before.Restarts, before.Began
-		r.odd = &hitch{left: before.Phase == over, tries: h.tries, recent: h.recent, why: h.why}
+		r.odd = &hitch{left: before.Phase == over, tries: h.tries, recent: h.recent, why: h.why, said: h.said, saidAt: h.saidAt}
 	}
 	if take != "" {
 		r.hitched().take = take
@@ -316,6 +319,7 @@ func (c *core) created(now instant, id string, op uint64, h sdk.SandboxHandle, s
 			c.again(ch, stopping, err) // it may have come to be
 		case err != nil:
 			c.note(ch, Entry{Member: c.self, What: "not_started", Reason: err.Error()})
+			c.say(ch, err.Error())
 			c.ended(ch, "it cannot be started: "+err.Error(), true)
 		default:
 			r.life = op
@@ -329,6 +333,31 @@ func (c *core) created(now instant, id string, op uint64, h sdk.SandboxHandle, s
 		}
 	}
 	c.settle()
+}
+
+const (
+	// maxSaid bounds what is kept of what a strategy says of a start, in bytes.
+	maxSaid = sdk.MaxFailure
+	// maxSpoken are the children of which so much is kept; of others it is as brief as a
+	// reason.
+	maxSpoken = 100
+)
+
+// say keeps what a strategy said of a start that failed.
+func (c *core) say(ch *child, text string) {
+	if n := len(text) - maxSaid; n > 0 { // the beginning is in the reason
+		text = strings.ToValidUTF8(text[n:], "")
+	}
+	h := ch.run.hitched()
+	h.said, h.saidAt = text, c.now.wall
+	c.spoken = append(slices.DeleteFunc(c.spoken, func(id string) bool { return id == ch.rec.ID }), ch.rec.ID)
+	if len(c.spoken) <= maxSpoken {
+		return
+	}
+	if old := c.children[c.spoken[0]]; old != nil && old.run != nil && old.run.odd != nil {
+		old.run.odd.said = brief(old.run.odd.said)
+	}
+	c.spoken = slices.Delete(c.spoken, 0, 1)
 }
 
 // recovered says how a takeover went. ErrNotFound: nothing is there any more.

@@ -335,6 +335,7 @@ type boxes struct {
 	twice []string                    // what ran on two members at once
 	spoil error                       // no snapshot is restored
 	load  func(context.Context) error // what a reload does; nil: it works
+	balk  error                       // nothing is created
 	// status is what is said of a sandbox, where that is not the usual; by id.
 	status map[string]sdk.SandboxStatus
 }
@@ -404,6 +405,9 @@ var _ sdk.Sandbox = (*memberBoxes)(nil)
 func (b *memberBoxes) Create(_ context.Context, spec sdk.SandboxSpec) (sdk.SandboxHandle, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.balk != nil {
+		return sdk.SandboxHandle{}, b.balk
+	}
 	if b.at[spec.ID] == nil {
 		b.at[spec.ID] = map[string]*box{}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/debughost/debughost/sdk"
@@ -323,21 +324,31 @@ func (s *Supervisor) inspect(ctx context.Context, c *Child, strategy string) {
 	}
 }
 
-// Logs reads what a child of this member prints. Following, it returns when ctx
-// ends or the run that it follows is no more.
+// Logs reads what a child of this member prints; of one whose start has failed, what its
+// strategy said of that. Following, it returns when ctx ends or the run that it follows
+// is no more.
 func (s *Supervisor) Logs(ctx context.Context, id string, o sdk.LogOptions, emit func(sdk.LogLine) error) error {
 	s.mu.Lock()
 	ch := s.core.children[id]
 	there := ch != nil && ch.there()
 	var strategy string
+	var failed hitch
 	if there && ch.run != nil {
 		strategy = ch.run.Strategy.String()
+		if ch.run.Phase != up {
+			failed = ch.run.hitch()
+		}
 	}
 	s.mu.Unlock()
 	switch {
 	case !there:
 		return fmt.Errorf("read log of child %.200q: %w", id, ErrUnknown)
 	case strategy == "":
+		return fmt.Errorf("read log of child %s: %w", id, ErrNoRun)
+	case failed.said != "":
+		if err := failed.log(o.Tail, emit); err != nil || !o.Follow {
+			return err
+		}
 		return fmt.Errorf("read log of child %s: %w", id, ErrNoRun)
 	}
 	sb, err := s.cfg.Sandbox(ctx, strategy)
@@ -346,6 +357,23 @@ func (s *Supervisor) Logs(ctx context.Context, id string, o sdk.LogOptions, emit
 	}
 	if err := sb.Logs(ctx, id, o, emit); err != nil {
 		return fmt.Errorf("read log of child %s: %w", id, err)
+	}
+	return nil
+}
+
+// startStream is the stream of lines about a start that failed.
+const startStream = "start"
+
+// log reads what was said of a start that failed as if it had been printed.
+func (h *hitch) log(tail int, emit func(sdk.LogLine) error) error {
+	lines := strings.Split(strings.TrimRight(h.said, "\n"), "\n")
+	if tail > 0 {
+		lines = lines[max(0, len(lines)-tail):]
+	}
+	for _, line := range lines {
+		if err := emit(sdk.LogLine{Time: h.saidAt, Stream: startStream, Line: []byte(line)}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

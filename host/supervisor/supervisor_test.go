@@ -334,6 +334,63 @@ func TestReasonsAreBounded(t *testing.T) {
 	require.LessOrEqual(t, len(c.History[2].Exit.Reason), maxReason+len("…"))
 }
 
+// What a strategy said of a start that failed is the child's log until it runs, and of
+// many children only as much as a reason.
+func TestLogOfAFailedStart(t *testing.T) {
+	r := newRig(t, "a")
+	ctx, s := context.Background(), r.members["a"].sup
+	log := func(id string, tail int) (lines []string) {
+		t.Helper()
+		require.NoError(t, s.Logs(ctx, id, sdk.LogOptions{Tail: tail}, func(l sdk.LogLine) error {
+			lines = append(lines, l.Stream+" "+string(l.Line))
+			require.WithinDuration(t, time.Now(), l.Time, time.Minute)
+			return nil
+		}))
+		return lines
+	}
+	balk := func(err error) {
+		r.boxes.mu.Lock()
+		defer r.boxes.mu.Unlock()
+		r.boxes.balk = err
+	}
+	said := "compile x:\n" + strings.Repeat("  error: lost\n", 4000)
+	balk(errors.New(said))
+	spec := Spec{ID: "x", Strategy: "test", Config: []byte(`{}`), Restart: sdk.RestartTemporary}
+	_, err := s.Start(ctx, spec)
+	require.NoError(t, err)
+	r.state("x", Exited)
+	lines := log("x", 0)
+	require.Len(t, lines, 4001)
+	require.Equal(t, "start compile x:", lines[0])
+	require.Equal(t, []string{"start   error: lost", "start   error: lost"}, log("x", 2))
+	err = s.Logs(ctx, "x", sdk.LogOptions{Follow: true}, func(sdk.LogLine) error { return nil })
+	require.ErrorIs(t, err, ErrNoRun, "who follows waits for another run")
+	c, err := s.Get(ctx, "x")
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(c.Reason), maxReason+100)
+
+	balk(nil)
+	_, err = s.Restart(ctx, "x")
+	require.NoError(t, err)
+	r.state("x", Running)
+	lines = nil
+	require.NoError(t, s.Logs(ctx, "x", sdk.LogOptions{}, func(l sdk.LogLine) error { lines = append(lines, string(l.Line)); return nil }))
+	require.Equal(t, []string{"line of x"}, lines)
+
+	balk(errors.New(strings.Repeat("ä", maxSaid)))
+	for i := range maxSpoken + 2 {
+		spec.ID = fmt.Sprint("y", i)
+		_, err := s.Start(ctx, spec)
+		require.NoError(t, err)
+		r.state(spec.ID, Exited)
+	}
+	for i, want := range map[int]int{0: maxReason, 1: maxReason, 2: maxSaid, maxSpoken + 1: maxSaid} {
+		got := log(fmt.Sprint("y", i), 0)
+		require.Len(t, got, 1)
+		require.InDelta(t, want, len(got[0]), 20, i)
+	}
+}
+
 func TestExplain(t *testing.T) {
 	r := newRig(t, "a", "b")
 	e, err := r.members["a"].sup.Explain(context.Background(), Spec{ID: "y", Strategy: "test"})

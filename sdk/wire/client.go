@@ -117,6 +117,10 @@ var causes = map[codes.Code]error{
 // callError makes a gRPC error one of ours. The caller's own context comes
 // first: gRPC reports its end in several ways.
 func callError(ctx context.Context, method string, err error) error {
+	return callErrorOf(ctx, method, err, maxText)
+}
+
+func callErrorOf(ctx context.Context, method string, err error, longest int) error {
 	if err == nil {
 		return nil
 	}
@@ -127,7 +131,7 @@ func callError(ctx context.Context, method string, err error) error {
 		return &sdk.CallError{Method: method, Message: "the plugin ended the stream", Cause: sdk.ErrGarbage}
 	}
 	s := status.Convert(err)
-	out := &sdk.CallError{Method: method, Message: cut(s.Message()), Cause: causes[s.Code()]}
+	out := &sdk.CallError{Method: method, Message: cutTo(s.Message(), longest), Cause: causes[s.Code()]}
 	for _, d := range s.Details() {
 		if f, ok := d.(*pluginpb.Failure); ok {
 			out.Advice = cut(f.GetHint())
@@ -143,12 +147,15 @@ func garbage(method, format string, args ...any) error {
 }
 
 // cut bounds what a plugin says to what a person reads.
-func cut(s string) string {
-	const max = 8 << 10
-	if len(s) <= max {
+func cut(s string) string { return cutTo(s, maxText) }
+
+const maxText = 8 << 10
+
+func cutTo(s string, longest int) string {
+	if len(s) <= longest {
 		return s
 	}
-	for n := max; ; n-- {
+	for n := longest; ; n-- {
 		if utf8.RuneStart(s[n]) {
 			return s[:n] + "…"
 		}

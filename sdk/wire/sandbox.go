@@ -79,7 +79,7 @@ func (s *sandbox) Create(ctx context.Context, spec sdk.SandboxSpec) (sdk.Sandbox
 	const method = "Sandbox.Create"
 	in, err := s.rpc.Create(ctx, &pluginpb.SandboxCreateRequest{Spec: sandboxSpecOut(spec)})
 	if err != nil {
-		return sdk.SandboxHandle{}, callError(ctx, method, err)
+		return sdk.SandboxHandle{}, callErrorOf(ctx, method, err, sdk.MaxFailure)
 	}
 	return sandboxHandleIn(method, spec.ID, in.GetHandle())
 }
@@ -220,7 +220,7 @@ func (s snapshots) Restore(ctx context.Context, spec sdk.SandboxSpec, r io.Reade
 	}
 	in, err := stream.CloseAndRecv()
 	if err != nil {
-		return sdk.SandboxHandle{}, callError(ctx, method, err)
+		return sdk.SandboxHandle{}, callErrorOf(ctx, method, err, sdk.MaxFailure)
 	}
 	return sandboxHandleIn(method, spec.ID, in.GetHandle())
 }
@@ -231,7 +231,7 @@ func (s reloads) Reload(ctx context.Context, spec sdk.SandboxSpec) ([]byte, erro
 	const method = "Sandbox.Reload"
 	in, err := s.rpc.Reload(ctx, &pluginpb.SandboxReloadRequest{Spec: sandboxSpecOut(spec)})
 	if err != nil {
-		return nil, callError(ctx, method, err)
+		return nil, callErrorOf(ctx, method, err, sdk.MaxFailure)
 	}
 	return jsonIn(method, spec.ID, in.GetReport())
 }

@@ -516,6 +516,25 @@ func TestSandboxErrors(t *testing.T) {
 	}
 }
 
+// What a compiler printed arrives with the error of a start or a reload; other errors,
+// and what is longer still, are cut.
+func TestLongFailures(t *testing.T) {
+	ctx := t.Context()
+	for _, long := range []string{strings.Repeat("└─ lib/a.ex\n", 5<<10), strings.Repeat("x", 1<<20)} {
+		b := &changingBoxes{movingBoxes: movingBoxes{boxes: boxes{err: errors.New(long)}}}
+		c := configured(t, b)
+		s := c.Sandbox(sdk.Description{Capabilities: []string{sdk.CapabilitySnapshot, sdk.CapabilityReload}})
+		_, create := s.Create(ctx, spec)
+		_, restore := s.(sdk.Snapshotter).Restore(ctx, spec, strings.NewReader("x"))
+		_, reload := s.(sdk.Reloader).Reload(ctx, spec)
+		for i, err := range []error{create, restore, reload} {
+			require.ErrorContains(t, err, long[:min(len(long), sdk.MaxFailure)], i)
+			require.Less(t, len(err.Error()), sdk.MaxFailure+100, i)
+		}
+		require.Less(t, len(s.Destroy(ctx, "box").Error()), 9<<10)
+	}
+}
+
 func TestSandboxNeedsConfig(t *testing.T) {
 	ctx := t.Context()
 	c := serve(t, &movingBoxes{})

@@ -146,6 +146,54 @@ func TestSandboxes(t *testing.T) {
 	other.Exit(t, 0, "sandbox", "destroy", "shop")
 }
 
+// All that a compiler has to say reaches who wanted the sandbox, whichever member is to
+// run it, and stays to be looked at where the child does.
+func TestCompilerErrors(t *testing.T) {
+	c := sandboxers(t)
+	a, b, other := c.members[0], c.members[1], c.members[2]
+	elixir, erlang := "defmodule Shop do\n", "-module(shop).\n-compile(export_all).\n"
+	const errors = 45
+	for i := range errors {
+		elixir += fmt.Sprintf("  def f%02d, do: lost_%02d(:tea)\n", i+1, i+1)
+		erlang += fmt.Sprintf("f%02d() -> lost_%02d(tea).\n", i+1, i+1)
+	}
+	elixir += "end\n"
+	dir := t.TempDir()
+	for file, text := range map[string]string{
+		"mix/mix.exs": "defmodule Shop.MixProject do\n  use Mix.Project\n  def project, do: [app: :shop, version: \"1.0.0\"]\nend\n", "mix/lib/shop.ex": elixir,
+		"rebar3/rebar.config": "{erl_opts, [debug_info]}.\n", "rebar3/src/shop.erl": erlang,
+		"rebar3/src/shop.app.src": `{application,shop,[{vsn,"1"},{applications,[kernel,stdlib]}]}.`,
+		"shop.exs":                elixir, "shop.erl": erlang,
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600))
+	}
+	for _, source := range []string{"mix", "rebar3", "shop.exs", "shop.erl"} {
+		out, stderr := a.Exit(t, 1, "sandbox", "create", "shop", "--from", filepath.Join(dir, source), "--on", b.name, "-o", "json")
+		require.Empty(t, out, source)
+		require.Contains(t, stderr, "create sandbox shop: ", source)
+		for i := range errors {
+			require.Contains(t, stderr, fmt.Sprintf("lost_%02d/1", i+1), source)
+		}
+		_, stderr = other.Exit(t, 1, "sandbox", "show", "shop")
+		require.Contains(t, stderr, "there is no sandbox shop", source)
+	}
+
+	spec := filepath.Join(dir, "kept.toml")
+	require.NoError(t, os.WriteFile(spec, fmt.Appendf(nil, "strategy = 'beam'\nconstraints = { member = '%s' }\n[config]\nsource = '%s'\n", b.name, filepath.Join(dir, "mix")), 0o600))
+	a.Exit(t, 0, "child", "start", "kept", "-f", spec)
+	other.Eventually(t, func() error {
+		log, _, err := other.Try("sandbox", "logs", "kept")
+		if last := fmt.Sprintf("lost_%02d/1", errors); err == nil && !strings.Contains(log, last) {
+			err = fmt.Errorf("the log has no %s: %s", last, log)
+		}
+		return err
+	})
+	show, _ := other.Exit(t, 0, "sandbox", "show", "kept", "-o", "json")
+	require.Less(t, len(show), 16<<10, "what is kept of it is bounded")
+	a.Exit(t, 0, "sandbox", "destroy", "kept")
+}
+
 // BenchmarkSandboxMove moves a sandbox with 10 MB of state between members of one
 // machine. Meanwhile somebody asks it all the time: what is between the last answer of
 // the old one and the first of the new one is in the gap.

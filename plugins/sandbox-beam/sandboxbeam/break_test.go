@@ -74,7 +74,7 @@ func TestPrintsSecrets(t *testing.T) {
 	require.NoError(t, err)
 	cookie, err := os.ReadFile(st.CookieFile)
 	require.NoError(t, err)
-	require.Contains(t, s.tail(t.Context(), s.nodes, "tells", 10), "the cookie is "+string(cookie)+", the key k3y")
+	require.Contains(t, s.tail(t.Context(), s.nodes, "tells"), "the cookie is "+string(cookie)+", the key k3y")
 	shown, err := json.Marshal(st)
 	require.NoError(t, err)
 	require.NotContains(t, string(shown), string(cookie))

@@ -51,8 +51,9 @@ const (
 	// maxSource bounds a project's files, in bytes, and maxFiles how many they are.
 	maxSource = 512 << 20
 	maxFiles  = 100_000
-	// compilerLines of its output are in the error.
-	compilerLines = 200
+	// saidBytes of what a compiler, or a node that does not come up, has printed are in
+	// the error: the last.
+	saidBytes = 64 << 10
 	// compilerOrphan is how long a compiler runs on without the plugin: for a
 	// connection that is lost and made again.
 	compilerOrphan = 5 * time.Second
@@ -215,11 +216,11 @@ func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node,
 	exit, err := s.builds.Wait(ctx, id)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("compile %s: stopped after %v%s", from.shown, n.CompileTimeout, s.tail(context.Background(), s.builds, id, compilerLines))
+		return fmt.Errorf("compile %s: stopped after %v%s", from.shown, n.CompileTimeout, s.tail(context.Background(), s.builds, id))
 	case err != nil:
 		return fmt.Errorf("compile %s: %w", from.shown, err)
 	case exit.Code != 0 || exit.Signal != 0 || exit.Reason != "":
-		return fmt.Errorf("compile %s (%s)%s", from.shown, exitText(exit), s.tail(ctx, s.builds, id, compilerLines))
+		return fmt.Errorf("compile %s (%s)%s", from.shown, exitText(exit), s.tail(ctx, s.builds, id))
 	}
 	if from.kind == rebar3 {
 		err = collectRebar3(home, to)

@@ -3,6 +3,7 @@
 package sandboxbeam
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"embed"
@@ -49,7 +50,6 @@ const (
 const (
 	patience  = time.Second // of a script that only waits, after which it is taken for a program
 	readyPoll = 5 * time.Millisecond
-	failLines = 50 // of the log of a node that did not come up, in the error
 	dumpBytes = 16 << 20
 )
 
@@ -322,9 +322,9 @@ func (s *Strategy) ready(ctx context.Context, id string) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the node does not come up: %w%s", ctx.Err(), s.tail(context.WithoutCancel(ctx), s.nodes, id, failLines))
+			return fmt.Errorf("the node does not come up: %w%s", ctx.Err(), s.tail(context.WithoutCancel(ctx), s.nodes, id))
 		case exit := <-ended:
-			return fmt.Errorf("the node ended before it was up (%s)%s", exitText(exit), s.tail(ctx, s.nodes, id, failLines))
+			return fmt.Errorf("the node ended before it was up (%s)%s", exitText(exit), s.tail(ctx, s.nodes, id))
 		}
 	}
 }
@@ -339,16 +339,47 @@ func exitText(e sdk.SandboxExit) string {
 	return fmt.Sprintf("exit code %d", e.Code)
 }
 
-// tail is the end of a log, to be put behind an error: a colon and the lines.
-func (s *Strategy) tail(ctx context.Context, c *keeper.Client, id string, lines int) string {
-	var b strings.Builder
-	_ = c.Logs(ctx, id, sdk.LogOptions{Tail: lines}, func(l sdk.LogLine) error {
-		b.Write(l.Line)
-		b.WriteByte('\n')
+// tail is the end of a log, to be put behind an error.
+func (s *Strategy) tail(ctx context.Context, c *keeper.Client, id string) string {
+	var said output
+	_ = c.Logs(ctx, id, sdk.LogOptions{}, func(l sdk.LogLine) error {
+		said.add(l.Line)
 		return nil
 	})
-	if text := strings.TrimSpace(b.String()); text != "" {
-		return ": " + text
+	return behind(said.String())
+}
+
+// behind is what was printed, to be put behind an error: a colon and the lines, from a
+// new one on where they are several.
+func behind(text string) string {
+	switch {
+	case text == "":
+		return ""
+	case strings.Contains(text, "\n"):
+		return ":\n" + text
 	}
-	return ""
+	return ": " + text
+}
+
+// output is what was printed last.
+type output struct {
+	text []byte
+	left int // lines before
+}
+
+func (o *output) add(line []byte) {
+	o.text = append(append(o.text, line...), '\n')
+	for len(o.text) > saidBytes {
+		o.text = o.text[bytes.IndexByte(o.text, '\n')+1:]
+		o.left++
+	}
+}
+
+// String has no empty lines at its ends; what is indented stays so.
+func (o *output) String() string {
+	text := strings.TrimRight(strings.TrimLeft(string(o.text), "\n"), " \n")
+	if o.left > 0 {
+		text = fmt.Sprintf("[debughost: %d lines are left out here]\n%s", o.left, text)
+	}
+	return text
 }

@@ -132,7 +132,7 @@ func TestScript(t *testing.T) {
 			cookie, err := os.ReadFile(st.CookieFile)
 			require.NoError(t, err)
 			require.NotContains(t, string(argv), string(cookie))
-			require.Contains(t, s.tail(t.Context(), s.nodes, "one.x", 10), "counting, HOME is "+s.home("one.x"))
+			require.Contains(t, s.tail(t.Context(), s.nodes, "one.x"), "counting, HOME is "+s.home("one.x"))
 
 			again := strategy(t, s.dir)
 			_, err = again.Inspect(t.Context(), "one.x")
@@ -172,7 +172,7 @@ func TestModule(t *testing.T) {
 			_, err := s.sandbox(t, "a", config)
 			require.NoError(t, err)
 			require.Equal(t, "7", s.call(t, "a", "shop", "price"))
-			require.Contains(t, s.tail(t.Context(), s.nodes, "a", 10), "price 7")
+			require.Contains(t, s.tail(t.Context(), s.nodes, "a"), "price 7")
 			builds := func() []os.DirEntry {
 				all, err := os.ReadDir(filepath.Join(s.dir, cacheDir))
 				require.NoError(t, err)
@@ -321,6 +321,83 @@ func TestCompilerFails(t *testing.T) {
 	for _, sub := range []string{cacheDir, stagingDir, filepath.Join(buildsDir, "children"), filepath.Join(nodesDir, "children")} {
 		left, _ := os.ReadDir(filepath.Join(s.dir, sub))
 		require.Empty(t, left, sub)
+	}
+}
+
+// badElixir and badErlang are modules with so many errors, of which each calls a function
+// lost_N that is not there.
+func badElixir(errors int) string {
+	var b strings.Builder
+	b.WriteString("defmodule Shop do\n")
+	for i := range errors {
+		fmt.Fprintf(&b, "  def f%04d, do: lost_%04d(:tea)\n", i+1, i+1)
+	}
+	return b.String() + "end\n"
+}
+
+func badErlang(errors int) string {
+	var b strings.Builder
+	b.WriteString("-module(shop).\n-compile(export_all).\n")
+	for i := range errors {
+		fmt.Fprintf(&b, "f%04d() -> lost_%04d(tea).\n", i+1, i+1)
+	}
+	return b.String()
+}
+
+// Of what compilers print, and of the scripts that do not compile in their node, all
+// errors are in the error of a start and of a reload, or the last ones of very many.
+func TestAllErrorsOfACompiler(t *testing.T) {
+	otp := erltest.Releases()[1]
+	const many = 45
+	rebar := filepath.Join(t.TempDir(), "rebar")
+	write(t, filepath.Join(rebar, "rebar.config"), "{erl_opts, [debug_info]}.\n")
+	write(t, filepath.Join(rebar, "src", "shop.app.src"), `{application,shop,[{vsn,"1"},{applications,[kernel,stdlib]}]}.`)
+	s := strategy(t, "")
+	for name, c := range map[string]struct {
+		source, file, good string
+		bad                func(int) string
+	}{
+		"mix":    {source: project(t, shop), file: "lib/shop.ex", good: shop, bad: badElixir},
+		"rebar3": {source: rebar, file: "src/shop.erl", good: "-module(shop).\n", bad: badErlang},
+		"exs":    {source: filepath.Join(t.TempDir(), "shop.exs"), good: "defmodule Shop do\nend\n", bad: badElixir},
+		"erl":    {source: filepath.Join(t.TempDir(), "shop.erl"), good: "-module(shop).\n", bad: badErlang},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := map[string]any{"source": c.source, "otp": otp}
+			check := func(err error) {
+				t.Helper()
+				require.Error(t, err)
+				for i := range many {
+					require.Contains(t, err.Error(), fmt.Sprintf("lost_%04d/1", i+1))
+				}
+				require.NotContains(t, err.Error(), "left out")
+			}
+			file := filepath.Join(c.source, c.file)
+			write(t, file, c.bad(many))
+			_, err := s.sandbox(t, name, config)
+			check(err)
+			write(t, file, c.good)
+			_, err = s.sandbox(t, name, config)
+			require.NoError(t, err)
+			for range 2 { // by a compiler of its own, and by one that stays
+				write(t, file, c.bad(many))
+				_, err = s.again(t, name, config)
+				check(err)
+				write(t, file, c.good+"\n")
+				_, err = s.again(t, name, config)
+				require.NoError(t, err)
+			}
+
+			if name == "exs" {
+				return // what compiles for a second counts as a program that is up
+			}
+			write(t, file, c.bad(1000))
+			_, err = s.sandbox(t, name+"-very", config)
+			require.Regexp(t, `:\n\[debughost: \d+ lines are left out here\]\n(.*\n)*.*lost_\d{4}/1`, err)
+			require.Greater(t, len(err.Error()), saidBytes*9/10)
+			require.Less(t, len(err.Error()), sdk.MaxFailure)
+		})
 	}
 }
 

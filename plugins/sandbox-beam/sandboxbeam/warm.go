@@ -158,8 +158,8 @@ func (s *Strategy) warmBuild(ctx context.Context, to string, spec sdk.SandboxSpe
 		return false, nil
 	}
 	defer s.rest(spec.ID, w)
-	if err != nil {
-		return true, fmt.Errorf("compile %s: %w", o.shown, err)
+	if failed != nil {
+		return true, fmt.Errorf("compile %s%s", o.shown, behind(failed.text))
 	}
 	return true, copyTree(filepath.Join(w.home, "out"), to, w.home, []string{".mix"})
 }
@@ -274,9 +274,9 @@ func (s *Strategy) warmWait(ctx context.Context, w *warm, name, token string, be
 func (s *Strategy) said(ctx context.Context, id string, since time.Time, token string) string {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	var b strings.Builder
+	var said output
 	ends := 0
-	_ = s.builds.Logs(ctx, id, sdk.LogOptions{Tail: compilerLines, Follow: true}, func(l sdk.LogLine) error {
+	_ = s.builds.Logs(ctx, id, sdk.LogOptions{Follow: true}, func(l sdk.LogLine) error {
 		if bytes.HasPrefix(l.Line, []byte(token)) {
 			if ends++; ends == 2 {
 				return io.EOF
@@ -284,12 +284,11 @@ func (s *Strategy) said(ctx context.Context, id string, since time.Time, token s
 			return nil
 		}
 		if l.Time.After(since) {
-			b.Write(l.Line)
-			b.WriteByte('\n')
+			said.add(l.Line)
 		}
 		return nil
 	})
-	return strings.TrimSpace(b.String())
+	return said.String()
 }
 
 // rest lets a compiler wait for its next use, and ends those that are too many.
