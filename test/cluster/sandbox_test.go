@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,21 +16,31 @@ import (
 	"github.com/debughost/debughost/test/rig"
 )
 
-// sandboxers are three members that can run sandboxes.
-func sandboxers(t testing.TB) *crew {
+// sandboxers are three members that can run sandboxes, which see some more paths.
+func sandboxers(t testing.TB, show ...string) *crew {
 	l := newLab(t, "a", "b", "c")
 	c := newCrew(t, l)
 	for _, m := range l.machines {
 		p := c.prepare(m.name, m, nil)
 		f, err := os.OpenFile(filepath.Join(c.home, m.name+".toml"), os.O_APPEND|os.O_WRONLY, 0)
 		require.NoError(t, err)
-		_, err = fmt.Fprintf(f, "[sandbox.beam]\npath = %q\n", filepath.Join(erltest.Dir(), erltest.Releases()[1], "bin")+":"+os.Getenv("PATH"))
+		_, err = fmt.Fprintf(f, "[sandbox.beam]\npath = %q\nshow = [%s]\n",
+			filepath.Join(erltest.Dir(), erltest.Releases()[1], "bin")+":"+os.Getenv("PATH"), quoted(show))
 		require.NoError(t, err)
 		require.NoError(t, f.Close())
 		p.again(t)
 	}
 	c.settled(nil)
 	return c
+}
+
+// quoted are texts in TOML.
+func quoted(texts []string) string {
+	var out []string
+	for _, text := range texts {
+		out = append(out, strconv.Quote(text))
+	}
+	return strings.Join(out, ", ")
 }
 
 const shopScript = `defmodule Shop do

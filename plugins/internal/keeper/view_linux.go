@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -115,6 +116,9 @@ func viewed(job launch.Job, attr *syscall.ProcAttr) (f forked, err error) {
 	attr.Sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
 	attr.Sys.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE, unix.CAP_SETPCAP, unix.CAP_NET_ADMIN}
 	if f.pid, err = syscall.ForkExec("/proc/self/exe", job.Argv(), attr); err != nil {
+		if errors.Is(err, syscall.ENOSPC) { // which is not about a disk here
+			err = fmt.Errorf("there may be no more of them (/proc/sys/user/max_*_namespaces): %w", err)
+		}
 		return f, &launch.Error{Step: "make namespaces", Cause: err}
 	}
 	return f, nil

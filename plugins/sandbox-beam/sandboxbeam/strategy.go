@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/sys/unix"
 
 	"github.com/debughost/debughost/erl/node"
 	"github.com/debughost/debughost/plugins/internal/keeper"
@@ -77,7 +78,8 @@ type Strategy struct {
 	version string
 	config  Config
 
-	dir     string // absolute; set by Configured, as what follows
+	dir     string   // absolute; set by Configured, as what follows
+	staging *os.File // under a lock: this process is at work in there
 	nodes   *keeper.Client
 	builds  *keeper.Client
 	self    *node.Node      // that calls into the sandboxes' nodes
@@ -141,17 +143,13 @@ func (s *Strategy) Configured(ctx context.Context) error {
 	if s.config.Path == "" {
 		s.config.Path = os.Getenv("PATH")
 	}
-	// During a reload the plugin before this one is still at work in there.
-	old, _ := os.ReadDir(filepath.Join(s.dir, stagingDir))
-	for _, e := range old {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > time.Hour {
-			_ = os.RemoveAll(filepath.Join(s.dir, stagingDir, e.Name()))
-		}
-	}
 	for _, sub := range []string{nodesDir, buildsDir, cacheDir, stagingDir} {
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o700); err != nil {
 			return fmt.Errorf("make state directory: %w", err)
 		}
+	}
+	if s.staging, err = sweep(filepath.Join(s.dir, stagingDir)); err != nil {
+		return fmt.Errorf("clear up state directory: %w", err)
 	}
 	open := func(sub string, mine bool) *keeper.Client {
 		return keeper.Open(ctx, keeper.Options{
@@ -171,6 +169,25 @@ func (s *Strategy) Configured(ctx context.Context) error {
 	return nil
 }
 
+// sweep removes what those that were killed were about to make. They had, as who calls it
+// has until the result is closed, a lock on the directory. During a reload of the plugin
+// the one before is still at work in there: then what is old goes, and no more.
+func sweep(dir string) (lock *os.File, err error) {
+	if lock, err = os.Open(dir); err != nil {
+		return nil, err
+	}
+	fd := int(lock.Fd())
+	alone := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil
+	left, _ := os.ReadDir(dir)
+	for _, e := range left {
+		if info, err := e.Info(); alone || err == nil && time.Since(info.ModTime()) > time.Hour {
+			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+	}
+	_ = unix.Flock(fd, unix.LOCK_SH) // not on each file system
+	return lock, nil
+}
+
 // Close ends the connections to the keepers. Sandboxes go on for as long as they
 // may, compilers for a few seconds.
 func (s *Strategy) Close() error {
@@ -185,7 +202,7 @@ func (s *Strategy) Close() error {
 		}
 	}
 	s.mu.Unlock()
-	return errors.Join(<-s.selfEnd, s.builds.Close(), s.nodes.Close())
+	return errors.Join(<-s.selfEnd, s.builds.Close(), s.nodes.Close(), s.staging.Close())
 }
 
 // handle is what the host keeps.

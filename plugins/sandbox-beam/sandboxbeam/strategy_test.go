@@ -204,6 +204,19 @@ func TestModule(t *testing.T) {
 	}
 }
 
+// What one that was killed was about to make is removed by the next one, and what one that
+// is at work makes is not.
+func TestStagingIsSwept(t *testing.T) {
+	dir := t.TempDir()
+	left := write(t, filepath.Join(dir, stagingDir, "left", "src", "shop.erl"), "")
+	s := strategy(t, dir)
+	require.NoFileExists(t, left)
+	stage, err := s.stage()
+	require.NoError(t, err)
+	strategy(t, dir)
+	require.DirExists(t, stage)
+}
+
 // A data directory may be called what a pattern is written with.
 func TestOddDirectory(t *testing.T) {
 	dir, err := os.MkdirTemp("", "dh[b]")

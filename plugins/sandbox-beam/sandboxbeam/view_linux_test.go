@@ -1,11 +1,14 @@
 package sandboxbeam
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,6 +16,7 @@ import (
 	"github.com/debughost/debughost/erl/erltest"
 	"github.com/debughost/debughost/erl/etf"
 	"github.com/debughost/debughost/plugins/internal/keeper"
+	"github.com/debughost/debughost/sdk"
 )
 
 // hostile is a mix.exs that tries what it should not be able to, and says what it could.
@@ -96,5 +100,68 @@ func TestViewOfNode(t *testing.T) {
 			require.Equal(t, "ok", s.call(t, "other", "file", "make_symlink", etf.Binary(s.cookie("shop")), etf.Binary(own)))
 			require.Equal(t, "{error,enoent}", read("other", own))
 		})
+	}
+}
+
+// deniedEnv has the user namespace from which this program was started to be denied
+// namespaces, which is none of the machine's.
+const deniedEnv = "SANDBOXBEAM_TEST_DENIED"
+
+// Where no namespaces may be made a node runs without a view and tells why, unless it is
+// to have one.
+func TestViewDenied(t *testing.T) {
+	here, err := os.Readlink("/proc/self/ns/user")
+	require.NoError(t, err)
+	if outside := os.Getenv(deniedEnv); outside != "" {
+		require.NotEqual(t, outside, here)
+		testDenied(t)
+		return
+	}
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], "-test.v", "-test.timeout", "3m", "-test.run", "^TestViewDenied$")
+	cmd.Env = append(os.Environ(), deniedEnv+"="+here)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Skip("no user namespace to deny namespaces in: ", err)
+	}
+	require.NoError(t, err, "%s", out)
+	if strings.Contains(string(out), "--- SKIP") {
+		t.Skipf("%s", out)
+	}
+	require.Contains(t, string(out), "--- PASS: TestViewDenied")
+}
+
+func testDenied(t *testing.T) {
+	for _, kind := range []string{"user", "pid", "mnt"} {
+		if err := os.WriteFile("/proc/sys/user/max_"+kind+"_namespaces", []byte("0"), 0); err != nil {
+			t.Skip("namespaces cannot be denied in a user namespace: ", err)
+		}
+	}
+	const why = "make namespaces: there may be no more of them"
+	node := map[string]any{"otp": erltest.Releases()[0]}
+	mix := map[string]any{"otp": erltest.Releases()[0], "source": project(t, shop)}
+
+	s := strategy(t, "")
+	_, err := s.sandbox(t, "shop", mix)
+	require.NoError(t, err)
+	require.Equal(t, "5", s.call(t, "shop", "Elixir.Shop", "stock"))
+	st, err := s.Inspect(t.Context(), "shop")
+	require.NoError(t, err)
+	require.Contains(t, st.Enforced["view"], "none: "+why)
+	require.Contains(t, st.Enforced["tree"], "no namespace")
+
+	s = strategy(t, "")
+	s.config.View = keeper.ViewRequired
+	for id, config := range map[string]map[string]any{"node": node, "compiler": mix} {
+		_, err = s.sandbox(t, id, config)
+		require.ErrorContains(t, err, "shut in: "+why)
+		require.Contains(t, sdk.Hint(err), `view = "off"`)
+		require.NoDirExists(t, filepath.Dir(s.home(id)))
 	}
 }
