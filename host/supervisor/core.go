@@ -223,7 +223,7 @@ const (
 	doStop     actionKind = "stop"     // run; answered by stopped
 	doDestroy  actionKind = "destroy"  // run; answered by destroyed
 	doReload   actionKind = "reload"   // put spec in the place of what run has; answered by reloaded
-	doGiveUp   actionKind = "give_up"  // the reload of a child that has ended, or is to
+	doGiveUp   actionKind = "give_up"  // the reload, or the start, of a child that has ended, or is to
 	doNote     actionKind = "note"     // entry is new in a child's history
 	doSignal   actionKind = "signal"   // close signal
 )

@@ -38,6 +38,7 @@ type run struct {
 type hitch struct {
 	take      string          // the member from whose run it is to have its state; empty: none
 	reloading uint64          // the reload that is under way; 0: none
+	dropped   bool            // the start is of no use any more, and its strategy was told
 	left      bool            // something of the run before it may be there
 	tries     int             // that the strategy has failed at
 	recent    []time.Duration // restarts that count for the intensity
@@ -129,6 +130,9 @@ func (c *core) runHere(ch *child) {
 		return
 	}
 	r := ch.run
+	if r.Phase == creating && !(want && ch.right()) {
+		c.drop(ch)
+	}
 	replaced := (r.Phase == over || r.Phase == blank) && !(want && ch.right()) // its pause is of no use any more
 	if h := r.hitch(); r.op != 0 || h.again > c.now.mono && !replaced || h.reloading != 0 && r.Phase == over {
 		return // an answer, or a time, is due; a reload must not find the next run
@@ -161,6 +165,15 @@ func (c *core) runHere(ch *child) {
 		case want || !c.keeps(ch):
 			c.destroy(ch)
 		}
+	}
+}
+
+// drop has a start end that is of no use any more, which may be long: a compiler may be at
+// work. One that begins with the state of another run ends by itself, as a move does.
+func (c *core) drop(ch *child) {
+	if h := ch.run.hitched(); ch.run.op != 0 && h.take == "" && !h.dropped {
+		h.dropped = true
+		c.do(action{kind: doGiveUp, id: ch.rec.ID})
 	}
 }
 
@@ -315,6 +328,9 @@ func (c *core) created(now instant, id string, op uint64, h sdk.SandboxHandle, s
 			c.keep(ch)
 		case err != nil && take != "":
 			c.again(ch, stopping, err) // something of it may have come to be
+		case uncertain(err) && r.hitch().dropped:
+			r.Phase = stopping
+			c.keep(ch)
 		case uncertain(err):
 			c.again(ch, stopping, err) // it may have come to be
 		case err != nil:

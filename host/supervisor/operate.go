@@ -100,23 +100,19 @@ func (s *Supervisor) adopted(ctx context.Context, id string, next reload) (Child
 // reload has a strategy put another bundle in the place of what a run has, and gives
 // the answer to the core.
 func (s *Supervisor) reload(a action) {
-	ctx, giveUp := context.WithTimeout(s.ctx, reloadTime)
-	s.mu.Lock()
-	s.loads[a.id] = giveUp
-	s.mu.Unlock()
+	ctx := s.begins(a.id)
 	s.tasks.Go(func() {
-		defer giveUp()
+		ctx, cancel := context.WithTimeout(ctx, reloadTime)
+		defer cancel()
 		report, err := s.reloadBy(ctx, a)
-		s.mu.Lock()
-		delete(s.loads, a.id)
-		s.mu.Unlock()
+		s.begun(a.id)
 		s.do(func(c *core, now instant) { err = c.reloaded(now, a.id, a.op, a.reload, err) })
 		a.reply(a.reload, report, err)
 	})
 }
 
 func (s *Supervisor) reloadBy(ctx context.Context, a action) ([]byte, error) {
-	spec, _, err := s.sandboxSpec(a.spec)
+	spec, _, err := s.sandboxSpec(ctx, a.spec)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +127,24 @@ func (s *Supervisor) reloadBy(ctx context.Context, a action) ([]byte, error) {
 	return can.Reload(ctx, spec)
 }
 
-// giveUp ends the wait for a reload, of a child that has ended, or is to.
+// begins notes that a reload or a start of a child begins, of which there is one at a time;
+// begun that it is over.
+func (s *Supervisor) begins(id string) context.Context {
+	ctx, giveUp := context.WithCancel(s.ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loads[id] = giveUp
+	return ctx
+}
+
+func (s *Supervisor) begun(id string) {
+	s.giveUp(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.loads, id)
+}
+
+// giveUp ends the wait for a reload or a start, of a child that has ended, or is to.
 func (s *Supervisor) giveUp(id string) {
 	s.mu.Lock()
 	giveUp := s.loads[id]
@@ -221,15 +234,15 @@ func (s *Supervisor) blob(ctx context.Context, id string) (path string, err erro
 
 // sandboxSpec is a spec in a sandbox strategy's words, and the path of its seed; empty:
 // none. What it names is here then.
-func (s *Supervisor) sandboxSpec(spec *Spec) (out sdk.SandboxSpec, seed string, err error) {
+func (s *Supervisor) sandboxSpec(ctx context.Context, spec *Spec) (out sdk.SandboxSpec, seed string, err error) {
 	out = spec.sandbox(s.current().Orphan)
 	if spec.Bundle != "" {
-		if out.Bundle, err = s.blob(s.ctx, spec.Bundle); err != nil {
+		if out.Bundle, err = s.blob(ctx, spec.Bundle); err != nil {
 			return out, "", fmt.Errorf("bundle: %w", err)
 		}
 	}
 	if spec.Seed != "" {
-		if seed, err = s.blob(s.ctx, spec.Seed); err != nil {
+		if seed, err = s.blob(ctx, spec.Seed); err != nil {
 			return out, "", fmt.Errorf("seed: %w", err)
 		}
 	}

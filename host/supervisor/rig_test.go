@@ -131,6 +131,8 @@ func (r *rig) start(name string) {
 				return &movingBoxes{&memberBoxes{r.boxes, name}}, nil
 			case "slow":
 				return &slowBoxes{&memberBoxes{r.boxes, name}}, nil
+			case "lasting":
+				return &lastingBoxes{&memberBoxes{r.boxes, name}}, nil
 			case "changing":
 				return &changingBoxes{&movingBoxes{&memberBoxes{r.boxes, name}}}, nil
 			}
@@ -565,6 +567,17 @@ func (b *changingBoxes) Operate(_ context.Context, id, operation string, input [
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return []byte(x.has + string(input)), nil
+}
+
+// lastingBoxes take all the time to start that they get.
+type lastingBoxes struct{ *memberBoxes }
+
+func (b *lastingBoxes) Create(ctx context.Context, spec sdk.SandboxSpec) (sdk.SandboxHandle, error) {
+	if _, err := b.memberBoxes.Create(ctx, spec); err != nil {
+		return sdk.SandboxHandle{}, err
+	}
+	<-ctx.Done()
+	return sdk.SandboxHandle{}, ctx.Err()
 }
 
 // slowBoxes take all the time to stop that they get.

@@ -25,18 +25,24 @@ const (
 
 // call asks a sandbox strategy, and gives the answer to the core.
 func (s *Supervisor) call(a action) {
+	ctx := s.ctx
+	if a.kind == doCreate {
+		ctx = s.begins(a.id)
+	}
 	s.tasks.Go(func() {
 		if a.kind != doStop { // which mostly waits, for as long as the child may take
 			select {
 			case s.slots <- struct{}{}:
 				defer func() { <-s.slots }()
-			case <-s.ctx.Done():
+			case <-ctx.Done(): // nothing is asked
+			}
+			if s.ctx.Err() != nil {
 				return
 			}
 		}
 		switch a.kind {
 		case doCreate:
-			s.create(a)
+			s.create(ctx, a)
 		case doRecover:
 			s.takeOver(a)
 		case doStop:
@@ -67,7 +73,11 @@ func (s *Supervisor) stop(a action) (exit *sdk.SandboxExit, err error) {
 
 // with calls a strategy within a time.
 func (s *Supervisor) with(strategy string, timeout time.Duration, f func(context.Context, sdk.Sandbox) error) error {
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	return s.within(s.ctx, strategy, timeout, f)
+}
+
+func (s *Supervisor) within(ctx context.Context, strategy string, timeout time.Duration, f func(context.Context, sdk.Sandbox) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	sb, err := s.cfg.Sandbox(ctx, strategy)
 	if err != nil {
@@ -82,14 +92,14 @@ type unavailableError struct{ error }
 func (e *unavailableError) Unwrap() []error { return []error{e.error, sdk.ErrUnavailable, errNotAsked} }
 
 // create starts a child; what there was of it is destroyed before.
-func (s *Supervisor) create(a action) {
+func (s *Supervisor) create(ctx context.Context, a action) {
 	var h sdk.SandboxHandle
 	var st sdk.SandboxStatus
 	timeout := createTime
 	if a.take != "" {
 		timeout = handoffTime
 	}
-	spec, seed, err := s.sandboxSpec(a.spec)
+	spec, seed, err := s.sandboxSpec(ctx, a.spec)
 	start := func(ctx context.Context, sb sdk.Sandbox) error {
 		if a.take != "" {
 			var err error
@@ -115,8 +125,9 @@ func (s *Supervisor) create(a action) {
 		return err
 	}
 	if err == nil {
-		err = s.with(a.run.Strategy.String(), timeout, start)
+		err = s.within(ctx, a.run.Strategy.String(), timeout, start)
 	}
+	s.begun(a.id)
 	s.do(func(c *core, now instant) { c.created(now, a.id, a.op, h, st, err) })
 	if err == nil {
 		s.wait(a, h, st)

@@ -106,7 +106,7 @@ type Supervisor struct {
 	infos    map[string]info // by member: its resources
 	placers  map[string]*placer
 	waits    map[string]*wait              // by child: who waits for its end
-	loads    map[string]context.CancelFunc // by child: its reload
+	loads    map[string]context.CancelFunc // by child: its reload, or its start
 	heardAll atomic.Bool                   // what others had published when this one had caught up
 
 	nodesMu sync.Mutex

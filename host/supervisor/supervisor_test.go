@@ -290,6 +290,28 @@ func TestSlowStopsHoldUpNobody(t *testing.T) {
 	r.state("y", Running)
 }
 
+// A start that takes its time ends when it is of no use any more.
+func TestStartsAreDropped(t *testing.T) {
+	r := newRig(t, "a")
+	ctx := t.Context()
+	s := r.members["a"].sup
+	for i := range maxCalls + 1 { // the last waits until another has ended
+		_, err := s.Start(ctx, Spec{ID: fmt.Sprintf("x%d", i), Strategy: "lasting"})
+		require.NoError(t, err)
+	}
+	r.await(func() bool { return r.boxes.running() == maxCalls }, "they do not start")
+	_, err := s.Stop(ctx, fmt.Sprintf("x%d", maxCalls))
+	require.NoError(t, err)
+	for i := range maxCalls {
+		require.NoError(t, s.Remove(ctx, fmt.Sprintf("x%d", i)))
+	}
+	r.state(fmt.Sprintf("x%d", maxCalls), Stopped)
+	require.Equal(t, 0, r.boxes.running())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.Empty(t, s.loads)
+}
+
 // Nobody waits for what was stopped, also where its strategy does not notice.
 func TestNobodyWaitsForWhatHasEnded(t *testing.T) {
 	r := newRig(t, "a")

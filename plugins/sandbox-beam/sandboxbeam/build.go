@@ -99,37 +99,21 @@ func (s *Strategy) build(ctx context.Context, spec sdk.SandboxSpec, n Node, from
 		return "", err
 	}
 	made := filepath.Join(s.dir, cacheDir, hash)
-	for {
-		mine := false // who calls it, of those that wait for one; read when it is done
-		done := s.making.DoChan(hash, func() (any, error) {
-			if _, err := os.Stat(made); err == nil {
-				now := time.Now()
-				return nil, os.Chtimes(made, now, now) // used last
-			}
-			if taken.Swap(true) {
-				return nil, errGaveUp
-			}
-			mine = true
-			defer os.RemoveAll(stage)
-			return nil, s.make(stage, made, hash, spec, n, from, sys)
-		})
-		select {
-		case r := <-done:
-			if r.Err != nil && !mine && ctx.Err() == nil {
-				continue // it was another's, with another's limits and time
-			}
-			return made, r.Err
-		case <-ctx.Done():
-			return "", fmt.Errorf("compile %s: %w", from.shown, ctx.Err())
+	return made, s.have(ctx, hash, spec.ID, from.shown, func(ctx context.Context) error {
+		if _, err := os.Stat(made); err == nil {
+			now := time.Now()
+			return os.Chtimes(made, now, now) // used last
 		}
-	}
+		if taken.Swap(true) {
+			return errGaveUp
+		}
+		defer os.RemoveAll(stage)
+		return s.make(ctx, stage, made, hash, spec, n, from, sys)
+	})
 }
 
-// errGaveUp says that who wanted it compiled is gone, with the source.
-var errGaveUp = errors.New("who wanted it has given up")
-
 // make makes the directory made of the source in stage.
-func (s *Strategy) make(stage, made, hash string, spec sdk.SandboxSpec, n Node, from source, sys *system) error {
+func (s *Strategy) make(ctx context.Context, stage, made, hash string, spec sdk.SandboxSpec, n Node, from source, sys *system) error {
 	next, err := s.stage()
 	if err != nil {
 		return err
@@ -142,7 +126,7 @@ func (s *Strategy) make(stage, made, hash string, spec sdk.SandboxSpec, n Node, 
 	case modules:
 		err = os.Rename(filepath.Join(stage, "src"), to)
 	default:
-		err = s.compile(stage, to, hash, spec, n, from, sys)
+		err = s.compile(ctx, stage, to, hash, spec, n, from, sys)
 	}
 	if err != nil {
 		return err
@@ -157,8 +141,8 @@ func (s *Strategy) make(stage, made, hash string, spec sdk.SandboxSpec, n Node, 
 }
 
 // compile makes the directory to of the sources in stage.
-func (s *Strategy) compile(stage, to, hash string, spec sdk.SandboxSpec, n Node, from source, sys *system) error {
-	ctx, cancel := context.WithTimeout(s.ctx, n.CompileTimeout)
+func (s *Strategy) compile(ctx context.Context, stage, to, hash string, spec sdk.SandboxSpec, n Node, from source, sys *system) error {
+	ctx, cancel := context.WithTimeout(ctx, n.CompileTimeout)
 	defer cancel()
 	id := hash[:16] + "-" + filepath.Base(stage)
 	home := keeper.Home(filepath.Join(s.dir, buildsDir), id)

@@ -87,7 +87,8 @@ type Strategy struct {
 	ctx     context.Context // of compilers, which several may wait for
 	cancel  context.CancelFunc
 	making  singleflight.Group
-	cache   sync.RWMutex // of the directories' names: who copies reads, who evicts writes
+	jobs    map[string]*job // by hash
+	cache   sync.RWMutex    // of the directories' names: who copies reads, who evicts writes
 	mu      sync.Mutex
 	systems map[string]*system // by directory of erl
 	names   map[string]string  // of nodes, by sandbox; the node has no say in it
@@ -106,7 +107,7 @@ var (
 
 // New returns the strategy with its defaults.
 func New(version string) sdk.Strategy {
-	return &Strategy{version: version, systems: map[string]*system{}, names: map[string]string{}, warms: map[string]*warm{}, changes: map[string]bool{}, config: Config{
+	return &Strategy{version: version, systems: map[string]*system{}, names: map[string]string{}, jobs: map[string]*job{}, warms: map[string]*warm{}, changes: map[string]bool{}, config: Config{
 		CacheSize: 2 << 30, LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto", View: keeper.ViewAuto,
 	}}
 }
@@ -288,6 +289,7 @@ func (s *Strategy) Stop(ctx context.Context, id string, timeout time.Duration) e
 // Destroy implements sdk.Sandbox.
 func (s *Strategy) Destroy(ctx context.Context, id string) error {
 	s.drop(id)
+	s.unwanted(id)
 	err := s.nodes.Destroy(ctx, id)
 	if err == nil {
 		s.mu.Lock()

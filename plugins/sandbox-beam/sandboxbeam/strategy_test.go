@@ -437,6 +437,42 @@ func TestCompilerOfAnother(t *testing.T) {
 	require.ErrorContains(t, <-hasty, "stopped after 1s")
 }
 
+// A compiler goes on while somebody wants what it makes: also when the time of who asked is
+// over, since the next try finds it, and no longer than the sandbox is wanted.
+func TestCompilerIsWanted(t *testing.T) {
+	s := strategy(t, "")
+	config := fmt.Appendf(nil, `{"source": %q, "otp": %q}`, project(t, "Process.sleep(:infinity)\n"+shop), erltest.Releases()[1])
+	compilers := func() int {
+		all, _ := os.ReadDir(filepath.Join(s.dir, buildsDir, "children"))
+		return len(all)
+	}
+	create := func(ctx context.Context, id string) <-chan error {
+		out := make(chan error, 1)
+		go func() {
+			_, err := s.Create(ctx, sdk.SandboxSpec{ID: id, Config: config})
+			out <- err
+		}()
+		require.Eventually(t, func() bool { return compilers() == 1 }, patienceOfTests, time.Millisecond)
+		return out
+	}
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	first := create(short, "a")
+	giveUp, cancel := context.WithCancel(t.Context())
+	second := create(giveUp, "b")
+	require.ErrorIs(t, <-first, context.DeadlineExceeded)
+	cancel()
+	require.ErrorIs(t, <-second, context.Canceled)
+	require.Equal(t, 1, compilers())
+	require.NoError(t, s.Destroy(t.Context(), "b"))
+	require.Equal(t, 1, compilers())
+	require.NoError(t, s.Destroy(t.Context(), "a"))
+	require.Eventually(t, func() bool { return compilers() == 0 }, patienceOfTests, time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.Empty(t, s.jobs)
+}
+
 // A node that does not come up says why, and nothing of it is left.
 func TestDoesNotComeUp(t *testing.T) {
 	s := strategy(t, "")
