@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/debughost/debughost/test/rig"
 )
 
 // family is a crew with children that write down who they are, where and when:
@@ -31,7 +33,12 @@ const familySize = 18
 func newFamily(t *testing.T) *family {
 	l := newLab(t, "a", "b", "c")
 	m := l.machines
-	f := &family{crew: newCrew(t, l), diary: t.TempDir()}
+	diary, err := os.MkdirTemp("", "diary")
+	require.NoError(t, err)
+	t.Cleanup(func() { // those that outlive their members for a while still write
+		assert.NoError(t, rig.Until(rig.Patience, func() error { return os.RemoveAll(diary) }))
+	})
+	f := &family{crew: newCrew(t, l), diary: diary}
 	f.a = f.start("a", m[0], nil)
 	f.b = f.start("b", m[1], nil)
 	f.c = f.start("c", m[2], nil)

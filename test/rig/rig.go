@@ -254,18 +254,17 @@ func (h *Host) Eventually(t testing.TB, check func() error) {
 	require.NoError(t, err)
 }
 
-// Until calls check until it has no error, or the limit is over.
+// Until calls check until it has no error, or the limit is over. What takes longer is
+// asked more seldom: each question is a process, and takes time from who is to answer.
 func Until(limit time.Duration, check func() error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
 	over := time.After(limit)
-	for {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		err := check()
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-over:
 			return fmt.Errorf("after %v: %w", limit, err)
 		}
