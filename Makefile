@@ -32,6 +32,9 @@ FAULT     ?= mailbox
 GOBUILD = go build -trimpath -tags grpcnotrace \
 	-ldflags "-s -w -X main.version=$(VERSION)"
 GOTESTSUM = go tool gotestsum --format pkgname-and-test-fails
+# Packages whose tests run at once. Most tests wait, for nodes and for times to be
+# over; go's own choice, one a processor, leaves processors idle.
+PACKAGES  ?= $(shell echo $$((2 * $$(nproc))))
 # With RERUNS=n up to five tests that fail are run up to n more times, and
 # build/*-reruns.txt tells which: a test that passes then is not sound, but does
 # not hold up what it has nothing to do with. A data race always fails.
@@ -79,7 +82,7 @@ test-deps: otp
 .PHONY: test
 test: build test-deps ## all tests; TESTS=./erl/... for some
 	@mkdir -p build
-	$(GOTESTSUM) --jsonfile build/test.json $(call RERUN,build/test-reruns.txt) --packages '$(TESTS)' -- -timeout 10m
+	$(GOTESTSUM) --jsonfile build/test.json $(call RERUN,build/test-reruns.txt) --packages '$(TESTS)' -- -p $(PACKAGES) -timeout 10m
 
 .PHONY: test-race
 test-race: build test-deps ## all tests under the race detector

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -24,10 +22,9 @@ var placements = map[string][]string{
 // Each placement strategy keeps the contract: built alone with its first config,
 // as a link to the file that holds all plugins with the others.
 func TestPlacementConformance(t *testing.T) {
-	all := build(t, ".", "debughost-plugins")
+	t.Parallel()
 	for name, configs := range placements {
-		link := filepath.Join(t.TempDir(), name)
-		require.NoError(t, os.Symlink(all, link))
+		link := linked(t, name)
 		for i, config := range configs {
 			p := plugintest.Plugin{Path: link, Kind: sdk.KindPlacement, Config: config}
 			if i == 0 {
@@ -35,14 +32,17 @@ func TestPlacementConformance(t *testing.T) {
 			} else {
 				p.Only = []string{"placement/"}
 			}
-			t.Run(name+" "+config, func(t *testing.T) { plugintest.Run(t, p) })
+			t.Run(name+" "+config, func(t *testing.T) {
+				t.Parallel()
+				plugintest.Run(t, p)
+			})
 		}
 	}
 }
 
 // What a config cannot hold is refused by the process with the key's path.
 func TestPlacementConfigs(t *testing.T) {
-	all := build(t, ".", "debughost-plugins")
+	t.Parallel()
 	for config, name := range map[string]string{
 		`{"slack": 2}`:                           "placement-uniform",
 		`{"minority": "panic"}`:                  "placement-quorum",
@@ -50,9 +50,7 @@ func TestPlacementConfigs(t *testing.T) {
 		`{"margin": -1}`:                         "placement-resources",
 		`{"memory": 0, "cpu": 0, "children": 0}`: "placement-resources",
 	} {
-		link := filepath.Join(t.TempDir(), name)
-		require.NoError(t, os.Symlink(all, link))
-		failed := plugintest.Failed(plugintest.Check(t.Context(), plugintest.Plugin{Path: link, Config: config, Only: []string{"base/configure"}}))
+		failed := plugintest.Failed(plugintest.Check(t.Context(), plugintest.Plugin{Path: linked(t, name), Config: config, Only: []string{"base/configure"}}))
 		require.NotEmpty(t, failed, config)
 		require.Equal(t, "base/configure", failed[0].Check)
 	}
@@ -62,11 +60,8 @@ func TestPlacementConfigs(t *testing.T) {
 // and asked for as debughost does it, of another process over gRPC with mutual
 // TLS.
 func BenchmarkChoose(b *testing.B) {
-	all := build(b, ".", "debughost-plugins")
 	for _, name := range slices.Sorted(maps.Keys(placements)) {
-		link := filepath.Join(b.TempDir(), name)
-		require.NoError(b, os.Symlink(all, link))
-		client, stop, err := plugintest.Dial(b.Context(), plugintest.Plugin{Path: link})
+		client, stop, err := plugintest.Dial(b.Context(), plugintest.Plugin{Path: linked(b, name)})
 		require.NoError(b, err)
 		b.Cleanup(stop)
 		alone, _ := find(name)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,20 +17,55 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// programs is where the file that holds all plugins is built, once.
+var programs string
+
+func TestMain(m *testing.M) {
+	var err error
+	if programs, err = os.MkdirTemp("", "plugins-test"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(programs)
+	os.Exit(code)
+}
+
 // build compiles a main package of this repository as the Makefile does.
 func build(t testing.TB, pkg, file string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), file)
+	require.NoError(t, compile(pkg, path))
+	return path
+}
+
+func compile(pkg, path string) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w -X main.version=1.2.3", "-o", path, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return path
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}
+
+var compileAll = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(programs, "debughost-plugins")
+	return path, compile(".", path)
+})
+
+// linked is a plugin as a link to the file that holds all plugins.
+func linked(t testing.TB, name string) string {
+	t.Helper()
+	all, err := compileAll()
+	require.NoError(t, err)
+	link := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.Symlink(all, link))
+	return link
 }
 
 // Each plugin keeps the contract, built alone and as a link to the file that
 // holds all of them, whatever it is to find.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	e := erltest.StartFakeEPMD(t)
 	e.Set("shop", 4001)
 	e.Set("stock", 4002)
@@ -40,7 +76,6 @@ func TestConformance(t *testing.T) {
 		Secrets: []sdk.Secret{sdk.NewSecret([]byte("a secret of the test"))},
 	}
 	const nowhere = `{"multicast_if": "nonesuch"}`
-	all := build(t, ".", "debughost-plugins")
 	for name, uses := range map[string]map[string]plugintest.Plugin{
 		"discovery-epmd": {
 			"targets": {
@@ -58,11 +93,10 @@ func TestConformance(t *testing.T) {
 			"members": {Self: member, Config: `{"multicast_if": "127.0.0.1", "multicast_addr": "239.255.7.9"}`, FailConfig: nowhere},
 		},
 	} {
-		link := filepath.Join(t.TempDir(), name)
-		require.NoError(t, os.Symlink(all, link))
-		alone := build(t, "./"+name, name)
+		link, alone := linked(t, name), build(t, "./"+name, name)
 		for use, p := range uses {
 			t.Run(name+" "+use, func(t *testing.T) {
+				t.Parallel()
 				p.Path, p.Kind = link, sdk.KindDiscovery
 				if use == "targets" {
 					p.Path = alone
@@ -89,9 +123,7 @@ func sandboxes(p plugintest.Plugin) plugintest.Plugin {
 
 func TestSandboxConformance(t *testing.T) {
 	t.Parallel()
-	link := filepath.Join(t.TempDir(), "sandbox-process")
-	require.NoError(t, os.Symlink(build(t, ".", "debughost-plugins"), link))
-	alone := build(t, "./sandbox-process", "sandbox-process")
+	link, alone := linked(t, "sandbox-process"), build(t, "./sandbox-process", "sandbox-process")
 	t.Run("linked", func(t *testing.T) {
 		t.Parallel()
 		plugintest.Run(t, sandboxes(plugintest.Plugin{Path: link}))
@@ -181,9 +213,7 @@ func BenchmarkStart(b *testing.B) {
 	e := erltest.StartFakeEPMD(b)
 	e.Set("shop", 4001)
 	e.Set("stock", 4002)
-	link := filepath.Join(b.TempDir(), "discovery-epmd")
-	require.NoError(b, os.Symlink(build(b, ".", "debughost-plugins"), link))
-	p := plugintest.Plugin{Path: link, Config: fmt.Sprintf(`{"epmd_port": %d}`, e.Port)}
+	p := plugintest.Plugin{Path: linked(b, "discovery-epmd"), Config: fmt.Sprintf(`{"epmd_port": %d}`, e.Port)}
 	var total plugintest.Figures
 	for b.Loop() {
 		f, err := plugintest.Measure(b.Context(), p)

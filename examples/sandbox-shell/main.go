@@ -23,13 +23,14 @@ import (
 // the host is there for $2 rounds, it removes all that there is of the sandbox,
 // and itself. What it knows is in files: all that a later plugin has.
 const watcher = `trap : TERM; echo $$ >group; : >log
-sh -c "$1" >>log 2>&1 & echo $! >pid; left=$(($2 + 1))
-while kill -0 $(cat pid) 2>/dev/null; do
-	for owner in $(cat owners); do kill -0 $owner 2>/dev/null && left=$(($2 + 1)); done
+sh -c "$1" >>log 2>&1 & pid=$!; echo $pid >pid; left=$(($2 + 1))
+while kill -0 $pid 2>/dev/null; do
+	owners=; read -r owners <owners
+	for owner in $owners; do kill -0 $owner 2>/dev/null && left=$(($2 + 1)); done
 	if [ $left -le 0 ]; then rm -rf "$PWD"; kill -9 0; fi
 	left=$((left - 1)); sleep 0.05
 done
-wait $(cat pid); echo $? >exit.new; mv exit.new exit; kill -9 0`
+wait $pid; echo $? >exit.new; mv exit.new exit; kill -9 0`
 
 const round = 50 * time.Millisecond // of the watcher
 

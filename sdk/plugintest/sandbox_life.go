@@ -141,9 +141,9 @@ func checkOrphan(ctx context.Context, b *box) error {
 		return fmt.Errorf("2s after an orphan's time is up: %w", left)
 	}
 	for deadline := time.Now().Add(b.plugin.Timeout); ; {
-		err := notFound("recover an orphan whose time is up", b.Recover(ctx, handle))
+		err := errors.Join(notFound("recover an orphan whose time is up", b.Recover(ctx, handle)), b.noFileOf(id))
 		if err == nil || time.Now().After(deadline) {
-			return errors.Join(err, b.noFileOf(id))
+			return err
 		}
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return err

@@ -52,6 +52,7 @@ func (c *changing) Configured(ctx context.Context) error {
 // TestBundles has a child run what was uploaded to a member that is lost then, and take
 // another bundle while it runs.
 func TestBundles(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	link := filepath.Join(rig.Bin, changingPlugin)

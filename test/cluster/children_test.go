@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/debughost/debughost/test/rig"
 )
 
 // family is a crew with children that write down who they are, where and when:
@@ -31,7 +33,12 @@ const familySize = 18
 func newFamily(t *testing.T) *family {
 	l := newLab(t, "a", "b", "c")
 	m := l.machines
-	f := &family{crew: newCrew(t, l), diary: t.TempDir()}
+	diary, err := os.MkdirTemp("", "diary")
+	require.NoError(t, err)
+	t.Cleanup(func() { // those that outlive their members for a while still write
+		assert.NoError(t, rig.Until(rig.Patience, func() error { return os.RemoveAll(diary) }))
+	})
+	f := &family{crew: newCrew(t, l), diary: diary}
 	f.a = f.start("a", m[0], nil)
 	f.b = f.start("b", m[1], nil)
 	f.c = f.start("c", m[2], nil)
@@ -174,6 +181,7 @@ func (f *family) beating(t *testing.T, since time.Time) {
 // A member is killed: none of its children is lost, and none runs twice, not even
 // where nobody sees it. When it is back it leaves what has moved where it is.
 func TestChildrenOfAMemberThatIsKilled(t *testing.T) {
+	t.Parallel()
 	f := newFamily(t)
 	began := time.Now()
 	f.b.Kill()
@@ -191,6 +199,7 @@ func TestChildrenOfAMemberThatIsKilled(t *testing.T) {
 
 // A member that is killed and back at once takes over what runs.
 func TestChildrenOfAMemberThatIsRestarted(t *testing.T) {
+	t.Parallel()
 	f := newFamily(t)
 	before, err := f.b.children()
 	require.NoError(t, err)
@@ -207,6 +216,7 @@ func TestChildrenOfAMemberThatIsRestarted(t *testing.T) {
 // Both sides of a partition run all children; five seconds after it none runs
 // twice.
 func TestChildrenInAPartition(t *testing.T) {
+	t.Parallel()
 	f := newFamily(t)
 	m := f.lab.machines
 	f.lab.partition(m[:1], m[1:])
@@ -224,6 +234,7 @@ func TestChildrenInAPartition(t *testing.T) {
 
 // A frozen member is replaced; five seconds after it has thawed none runs twice.
 func TestChildrenOfAMemberThatIsFrozen(t *testing.T) {
+	t.Parallel()
 	f := newFamily(t)
 	require.NoError(t, f.b.Cmd.Process.Signal(syscall.SIGSTOP))
 	rest := []*member{f.a, f.c}
@@ -242,6 +253,7 @@ func TestChildrenOfAMemberThatIsFrozen(t *testing.T) {
 // A member that leaves hands its children over, and one that is drained is empty
 // then; a planned move runs nothing twice.
 func TestChildrenOfAMemberThatLeaves(t *testing.T) {
+	t.Parallel()
 	f := newFamily(t)
 	f.a.Exit(t, 0, "drain", "c")
 	got, err := f.a.children()

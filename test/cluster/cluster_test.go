@@ -56,6 +56,7 @@ func (f *trio) keys(t *testing.T, about string) []string {
 // Members find each other from one address, attach to each node once, the one on
 // the node's machine first, and each answers for all.
 func TestThreeMembersAreOneDebugger(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	assert.Equal(t, "a", f.owner(f.local).name, "the same machine first")
 	for _, p := range f.members {
@@ -128,6 +129,7 @@ func TestThreeMembersAreOneDebugger(t *testing.T) {
 
 // kill -9 of the owner, and its start under the same name.
 func TestOwnerIsKilledAndComesBack(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	_, err := f.away.Eval(`register(worker, spawn(fun() -> receive stop -> ok end end))`)
 	require.NoError(t, err)
@@ -153,6 +155,7 @@ func TestOwnerIsKilledAndComesBack(t *testing.T) {
 
 // A member that is frozen is replaced, and lets go when it thaws.
 func TestMemberIsFrozen(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	keys := f.keys(t, "before")
 	owner := f.owner(f.away)
@@ -176,6 +179,7 @@ func TestMemberIsFrozen(t *testing.T) {
 // One of three is cut off: it says so, serves reads and what is its own, and
 // refuses what needs a quorum unless forced.
 func TestMinority(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	keys := f.keys(t, "before")
 	m := f.lab.machines
@@ -222,6 +226,7 @@ func TestMinority(t *testing.T) {
 
 // Packets are lost one way only.
 func TestOneWayPartition(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	keys := f.keys(t, "before")
 	m := f.lab.machines
@@ -240,6 +245,7 @@ func TestOneWayPartition(t *testing.T) {
 
 // A link that comes and goes.
 func TestFlappingLink(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	keys := f.keys(t, "before")
 	m := f.lab.machines
@@ -259,6 +265,7 @@ func TestFlappingLink(t *testing.T) {
 
 // A fifth of all packets is lost.
 func TestPacketLoss(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	f.lab.lose(0.2)
 	var keys []string
@@ -288,6 +295,7 @@ func TestPacketLoss(t *testing.T) {
 // A member that is stopped says goodbye, and one that starts looks first who has
 // what: neither looks like a fault to anybody.
 func TestStopAndStartAreNoFaults(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	owner := f.owner(f.away)
 	owner.Term(t)
@@ -304,6 +312,7 @@ func TestStopAndStartAreNoFaults(t *testing.T) {
 
 // All members are stopped in good order and started again, one after the other.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	keys := f.keys(t, "before")
 	for _, p := range f.members {
@@ -319,6 +328,7 @@ func TestRollingRestart(t *testing.T) {
 
 // The key is changed while members talk, and the old one is of no use then.
 func TestKeyRotationUnderLoad(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	stop, done := make(chan struct{}), make(chan error, 1)
 	stopReads := sync.OnceFunc(func() { close(stop) })
@@ -385,6 +395,7 @@ func TestKeyRotationUnderLoad(t *testing.T) {
 
 // Two clusters on one network, with one key, do not mix.
 func TestTwoClusters(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "a", "b", "c")
 	one := newCrew(t, l)
 	a := one.start("a", l.machines[0], nil)
@@ -401,6 +412,7 @@ func TestTwoClusters(t *testing.T) {
 
 // The disk under a member is full. It works on, and says so.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	dir := rig.TempDir(t)
 	require.NoError(t, exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", dir).Run())
@@ -442,6 +454,7 @@ func TestFullDisk(t *testing.T) {
 
 // A member leaves for good, and is forgotten.
 func TestLeaveAndForget(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	f.c.Exit(t, 0, "leave")
 	f.a.awaitStates(t, map[string]string{"c": "left"})
@@ -463,6 +476,7 @@ func TestLeaveAndForget(t *testing.T) {
 
 // Events of any member are heard at any other, once.
 func TestEventsReachEverybodyOnce(t *testing.T) {
+	t.Parallel()
 	f := newTrio(t)
 	late := node(t, f.lab.machines[3], "late", erltest.Options{})
 	f.settled(append(f.nodes(), late))

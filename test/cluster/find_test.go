@@ -41,6 +41,7 @@ func peersBy(name, strategy, config string) string {
 // Members find each other by EPMD and by gossip, by one and by both, and the way
 // is changed while they run: nobody loses a member or a node over that.
 func TestMembersFindEachOther(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "a", "b", "c")
 	var ips []string
 	for _, m := range l.machines {

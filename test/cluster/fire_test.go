@@ -24,6 +24,7 @@ import (
 // few seconds. Each question is answered; each act is done once, or the error says
 // that this is unknown.
 func TestCallsUnderFire(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, "a", "b", "c", "d")
 	m := l.machines
 	c := newCrew(t, l)

@@ -136,6 +136,7 @@ func (c *crew) at(t *testing.T, id, member, state string) {
 // TestHandoff moves children with their state between members, by a plugin that can
 // do that, and through what can go wrong.
 func TestHandoff(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	link := filepath.Join(rig.Bin, notesPlugin)

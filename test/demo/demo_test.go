@@ -20,6 +20,7 @@ import (
 
 // Without a terminal the demo shows what it has and stops by itself.
 func TestShowsTheLeakAndStops(t *testing.T) {
+	t.Parallel()
 	d := start(t)
 	require.NoError(t, d.cmd.Wait())
 	host, err := shortHostname()
@@ -35,6 +36,7 @@ func TestShowsTheLeakAndStops(t *testing.T) {
 }
 
 func TestRunsUntilInterrupted(t *testing.T) {
+	t.Parallel()
 	d := start(t, "-hold")
 	d.waitFor("Ctrl-C stops all of it")
 	addr := regexp.MustCompile(`DEBUGHOST_ADDR=(\S+)`).FindStringSubmatch(d.out.String())
@@ -51,6 +53,7 @@ func TestRunsUntilInterrupted(t *testing.T) {
 
 // Interrupted while it still starts things, it stops them too.
 func TestInterruptedEarly(t *testing.T) {
+	t.Parallel()
 	d := start(t, "-hold")
 	d.waitFor("Starting billing")
 	require.NoError(t, d.cmd.Process.Signal(syscall.SIGTERM))
@@ -59,6 +62,7 @@ func TestInterruptedEarly(t *testing.T) {
 }
 
 func TestNothingRunsAfterKill(t *testing.T) {
+	t.Parallel()
 	d := start(t, "-hold")
 	d.waitFor("Ctrl-C stops all of it")
 	require.NotEmpty(t, d.running())
@@ -80,6 +84,7 @@ func TestUnknownFault(t *testing.T) {
 
 // A debughost that does not start ends the demo, which says what it said.
 func TestFailureIsHonest(t *testing.T) {
+	t.Parallel()
 	broken := filepath.Join(t.TempDir(), "broken")
 	require.NoError(t, os.WriteFile(broken, []byte("#!/bin/sh\necho no can do\nexit 1\n"), 0o700))
 	d := start(t, "-debughost", broken)
@@ -191,7 +196,7 @@ func build() (string, error) {
 			return
 		}
 		for name, pkg := range map[string]string{"demo": "./test/demo", debughost: "./cmd/debughost", "discovery-epmd": "./plugins/discovery-epmd"} {
-			cmd := exec.Command("go", "build", "-o", filepath.Join(buildDir, name), pkg)
+			cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", filepath.Join(buildDir, name), pkg)
 			cmd.Dir = filepath.Join("..", "..")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				buildErr = fmt.Errorf("build %s: %w\n%s", pkg, err, out)

@@ -13,10 +13,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,8 +43,18 @@ var Plugins = []string{
 	"sandbox-beam", "sandbox-process",
 }
 
-// Main builds the programs, runs the tests and removes the programs.
+// Main builds the programs, runs the tests and removes the programs. Tests that are
+// parallel mostly wait: two at once a processor, where -parallel does not say
+// otherwise.
 func Main(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+			panic(err) // the testing package has renamed its flag
+		}
+	}
 	code, err := build(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -57,8 +70,9 @@ func build(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	Bin = dir
+	// As `make build` does: what that has compiled is not compiled again.
 	for name, pkg := range map[string]string{"debughost": "cmd/debughost", "debughost-plugins": "plugins"} {
-		cmd := exec.Command("go", "build", "-tags", "grpcnotrace", "-o", filepath.Join(dir, name), "github.com/debughost/debughost/"+pkg)
+		cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), "github.com/debughost/debughost/"+pkg)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return 0, fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
@@ -240,18 +254,17 @@ func (h *Host) Eventually(t testing.TB, check func() error) {
 	require.NoError(t, err)
 }
 
-// Until calls check until it has no error, or the limit is over.
+// Until calls check until it has no error, or the limit is over. What takes longer is
+// asked more seldom: each question is a process, and takes time from who is to answer.
 func Until(limit time.Duration, check func() error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
 	over := time.After(limit)
-	for {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		err := check()
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-over:
 			return fmt.Errorf("after %v: %w", limit, err)
 		}

@@ -19,6 +19,7 @@ import (
 // The disk under the data directory is full: what cannot be kept is told, what runs
 // goes on, what was confirmed is there after a kill -9; with space again all is well.
 func TestChildrenOnAFullDisk(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root may mount")
 	}
@@ -61,6 +62,7 @@ func TestChildrenOnAFullDisk(t *testing.T) {
 
 // A disk that was full has space again: what was not on it gets there.
 func TestChildrenWhenTheDiskHasSpaceAgain(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root may mount")
 	}
@@ -116,6 +118,7 @@ func mentions(text string, words ...string) error {
 // A book that was damaged costs what is damaged, and says so; a file that is none
 // is left alone.
 func TestDamagedBook(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, "", "")
 	for _, id := range []string{"first", "second", "third"} {
 		h.run(t, id, "--restart", "temporary", "--wait", "20s", "--", "sh", "-c", "exec sleep 1000")

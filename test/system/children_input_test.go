@@ -12,6 +12,7 @@ import (
 
 // What makes no sense is refused, in few words.
 func TestChildrenOfBadInput(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, "", "")
 	dir := t.TempDir()
 	file := func(name, text string) string {
@@ -55,6 +56,7 @@ func TestChildrenOfBadInput(t *testing.T) {
 
 // A child of a strategy that is not there says so, and goes when it is removed.
 func TestChildOfAnUnknownStrategy(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, "", "")
 	h.run(t, "x", "--strategy", "nosuch", "--", "sh", "-c", "exec sleep 1000")
 	h.await(t, "x", "starting", func(c childDetail) bool { return strings.Contains(c.Reason, "sandbox-nosuch") })
@@ -65,6 +67,7 @@ func TestChildOfAnUnknownStrategy(t *testing.T) {
 
 // What an operator wrote is shown as it was written, after a restart too.
 func TestConfigIsShownAsWritten(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, "", "")
 	script := `sleep 1000 </dev/null && echo "<&>"`
 	h.run(t, "x", "--", "sh", "-c", script)

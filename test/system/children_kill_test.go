@@ -12,6 +12,7 @@ import (
 // Whatever is killed, the child runs afterwards, once, and nothing is left of what
 // was.
 func TestChildSurvivesKills(t *testing.T) {
+	t.Parallel()
 	const (
 		same  = "taken_over"
 		anew  = "exited started"

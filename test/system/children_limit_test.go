@@ -56,6 +56,7 @@ func TestChildrenAtTheirLimits(t *testing.T) {
 // A child that floods its log runs on; what is kept is bounded, and says what is
 // missing.
 func TestChildFloodsItsLog(t *testing.T) {
+	t.Parallel()
 	h := newHome(t, "", "[sandbox.process]\nlog_size = 300000\nlog_rate = 50000\n")
 	p := h.ping(t)
 	h.run(t, "floods", "--", "sh", "-c", "yes the same again")

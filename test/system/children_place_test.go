@@ -16,6 +16,7 @@ import (
 // place, visibly, and loses none; others are not held up. Another strategy, by
 // config or for one child, places what waited.
 func TestPlacementStrategyFails(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	for mode, reason := range map[string]string{
@@ -50,6 +51,7 @@ func TestPlacementStrategyFails(t *testing.T) {
 
 // One that fails is mended by its own section.
 func TestPlacementStrategyIsMended(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	dir, place := rig.TempDir(t), t.TempDir()

@@ -94,6 +94,7 @@ const quiet = "[metrics]\naddress = \"\"\n"
 // TestNothingIsLeft asks everything there is to ask of a node, ends the asking in
 // each way, and compares all that the node tells of itself with how it was before.
 func TestNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()

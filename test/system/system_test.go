@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/debughost/debughost/erl/erltest"
 	"github.com/debughost/debughost/test/rig"
@@ -22,6 +23,7 @@ import (
 // TestFirstMinutes is the main job on every release, with the JSON contract of
 // the command line key by key.
 func TestFirstMinutes(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	var beams []*erltest.Beam
 	for _, otp := range erltest.Releases() {
@@ -115,6 +117,7 @@ func TestFirstMinutes(t *testing.T) {
 // TestKillHost is kill -9 of the host: the nodes are clean, the plugins gone,
 // and it starts again on what it left.
 func TestKillHost(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	var beams []*erltest.Beam
 	for _, otp := range erltest.Releases() {
@@ -139,6 +142,7 @@ func TestKillHost(t *testing.T) {
 
 // TestSecrets looks for the cookie everywhere that others can look.
 func TestSecrets(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	b := s.node(t, erltest.Options{})
 	other := s.node(t, erltest.Options{Cookie: "anothersecret"})
@@ -174,6 +178,7 @@ func TestSecrets(t *testing.T) {
 
 // TestWrongCookie has one node that refuses beside one that does not.
 func TestWrongCookie(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	ok, wrong := s.node(t, erltest.Options{}), s.node(t, erltest.Options{Cookie: "another"})
 	h := s.run(t)
@@ -200,6 +205,7 @@ func TestWrongCookie(t *testing.T) {
 
 // TestFrozen stops a node as SIGSTOP does, and lets it go on.
 func TestFrozen(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	ok, frozen := s.node(t, erltest.Options{}), s.node(t, erltest.Options{})
 	h := s.run(t)
@@ -219,6 +225,7 @@ func TestFrozen(t *testing.T) {
 // TestNodeRestarts kills a node and starts it again under its name: the pids of
 // the first incarnation are refused.
 func TestNodeRestarts(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	b := s.node(t, erltest.Options{})
 	h := s.run(t)
@@ -240,6 +247,7 @@ func TestNodeRestarts(t *testing.T) {
 // TestEPMDRestarts takes EPMD away: what is attached stays, the strategy says
 // so, and what comes later is found.
 func TestEPMDRestarts(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	b := s.node(t, erltest.Options{})
 	h := s.run(t)
@@ -261,6 +269,7 @@ func TestEPMDRestarts(t *testing.T) {
 // TestPlugin kills and freezes the plugin: it is started again, and the targets
 // never notice.
 func TestPlugin(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	b := s.node(t, erltest.Options{})
 	conf := filepath.Join(s.home, "config.toml")
@@ -293,6 +302,7 @@ func TestPlugin(t *testing.T) {
 
 // TestReload swaps the strategy's mode by SIGHUP, and rejects a broken file.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	one, two := s.node(t, erltest.Options{}), s.node(t, erltest.Options{})
 	conf := filepath.Join(s.home, "config.toml")
@@ -323,6 +333,7 @@ func TestReload(t *testing.T) {
 
 // TestTwoHosts has two debughosts on the same node, one of which is killed.
 func TestTwoHosts(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	b := s.node(t, erltest.Options{})
 	one, two := s.run(t), s.run(t)
@@ -342,6 +353,7 @@ func TestTwoHosts(t *testing.T) {
 // TestHostilePeers puts what is no proper node behind names of EPMD: each gets
 // a state and a reason, and a good node beside them answers.
 func TestHostilePeers(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	good := s.node(t, erltest.Options{})
 	names, err := s.epmd.Names()
@@ -389,13 +401,22 @@ func TestHostilePeers(t *testing.T) {
 
 // TestHundredTargets attaches to 100 real nodes and ranks them all at once.
 func TestHundredTargets(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	// One scheduler and no more than the kernel: 100 of them must fit.
 	small := []string{"+S", "1:1", "+SDcpu", "1:1", "+SDio", "1", "+A", "1", "+MMscs", "64"}
-	beams := make([]*erltest.Beam, 0, 100)
-	for range 100 {
-		beams = append(beams, s.node(t, erltest.Options{OTP: "27", Args: small}))
+	beams := make([]*erltest.Beam, 100)
+	var starts errgroup.Group
+	starts.SetLimit(4)
+	for i := range beams {
+		starts.Go(func() (err error) {
+			if beams[i], err = erltest.Launch(t.Context(), erltest.Options{OTP: "27", Args: small, EPMD: s.epmd, Cookie: s.cookie}); err == nil {
+				t.Cleanup(beams[i].Close)
+			}
+			return err
+		})
 	}
+	require.NoError(t, starts.Wait())
 	h := s.run(t)
 	h.Eventually(t, func() error {
 		attached := 0
@@ -428,6 +449,7 @@ func TestHundredTargets(t *testing.T) {
 
 // TestDisk runs on a data directory that is read-only, and on one that is full.
 func TestDisk(t *testing.T) {
+	t.Parallel()
 	for name, mount := range map[string]string{
 		"read-only": "mount -t tmpfs -o size=1m,mode=700 none %[1]s && mount -o remount,ro %[1]s",
 		"full":      "mount -t tmpfs -o size=16k,mode=700 none %[1]s && (cat /dev/zero > %[1]s/fill 2>/dev/null; true)",
@@ -469,6 +491,7 @@ func TestDisk(t *testing.T) {
 
 // TestEventsFollow reads the live stream while a node comes and goes.
 func TestEventsFollow(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	h := s.run(t)
 	cmd := exec.Command(filepath.Join(rig.Bin, "debughost"), "events", "--follow", "-o", "json", "--data-dir", h.Dir)
@@ -519,6 +542,7 @@ func TestEventsFollow(t *testing.T) {
 
 // TestSecondHostOnOneDirectory is refused with the other's process id.
 func TestSecondHostOnOneDirectory(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	h := s.run(t)
 	second := s.start(t, h.Dir, filepath.Join(rig.Bin, "debughost"), "run", "--data-dir", h.Dir)
@@ -530,6 +554,7 @@ func TestSecondHostOnOneDirectory(t *testing.T) {
 
 // TestNotRunning says what to do.
 func TestNotRunning(t *testing.T) {
+	t.Parallel()
 	h := &host{Host: &rig.Host{Dir: t.TempDir()}, site: newSite(t)}
 	_, stderr := h.Exit(t, 1, "ps")
 	require.Contains(t, stderr, "debughost run")
@@ -537,6 +562,7 @@ func TestNotRunning(t *testing.T) {
 
 // TestUnresolvable names a node whose host does not resolve.
 func TestUnresolvable(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

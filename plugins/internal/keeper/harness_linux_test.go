@@ -50,7 +50,7 @@ func newClient(t testing.TB, change func(*Options)) *Client {
 		require.Empty(t, leftovers(o.Dir))
 		if pid := keeperPid(o.Dir); pid != 0 {
 			_ = syscall.Kill(pid, syscall.SIGTERM)
-			require.Eventually(t, func() bool { return keeperPid(o.Dir) == 0 }, 10*time.Second, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return keeperPid(o.Dir) == 0 }, 10*time.Second, 20*time.Millisecond)
 		}
 		require.Empty(t, groupsOf(o.Dir))
 		// A crash, or a data race that the detector saw.
@@ -160,7 +160,7 @@ var lastNumber atomic.Uint64
 
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	require.Eventually(t, f, 20*time.Second, 10*time.Millisecond, what)
+	require.Eventually(t, f, 20*time.Second, 20*time.Millisecond, what)
 }
 
 // inView has the clients whose commands create gives a view.

@@ -96,12 +96,15 @@ func TestOrphanEnds(t *testing.T) {
 		a := abandon(t, c.o, orphan)
 		a.kill(t, a.plugin)
 		require.Never(t, func() bool { return running(a.word) == 0 }, 2*orphan, 20*time.Millisecond, "its host is there")
-		a.kill(t, a.host)
 		began := time.Now()
-		require.Equal(t, 1, running(a.word))
+		a.kill(t, a.host)
+		if left := running(a.word); time.Since(began) < orphan { // or the machine is too slow to see it
+			require.Equal(t, 1, left)
+		}
 		eventually(t, "the tree ends", func() bool { return running(a.word) == 0 })
 		took := time.Since(began)
-		require.InDelta(t, orphan.Seconds(), took.Seconds(), 1, "it has its time, and little more")
+		require.GreaterOrEqual(t, took, orphan, "it has its time")
+		require.Less(t, took, orphan+time.Second, "and little more")
 		eventually(t, "its files are gone", func() bool { return len(leftovers(c.o.Dir)) == 0 })
 		eventually(t, "its keeper is gone", func() bool { return keeperPid(c.o.Dir) == 0 })
 		require.Empty(t, groupsOf(c.o.Dir))

@@ -37,6 +37,7 @@ func (s *Strategy) later(t *testing.T, id, function string) {
 // A node that dies in native code, and one that would write a crash dump of more than a
 // gigabyte, take nobody along, and their ends say how.
 func TestBreaks(t *testing.T) {
+	t.Parallel()
 	s := strategy(t, "")
 	dir := project(t, breaks)
 	c := write(t, filepath.Join(t.TempDir(), "boom.c"), "void *nif_init(void) { *(volatile int *)0 = 1; return 0; }\n")
@@ -66,6 +67,7 @@ func TestBreaks(t *testing.T) {
 
 // What a sandbox prints is for who may read its log, and so is what is in its files.
 func TestPrintsSecrets(t *testing.T) {
+	t.Parallel()
 	s := strategy(t, "")
 	source := write(t, filepath.Join(t.TempDir(), "tells.exs"), `IO.puts("the cookie is #{Node.get_cookie()}, the key #{System.get_env("KEY")}")`)
 	_, err := s.sandbox(t, "tells", map[string]any{"source": source, "otp": erltest.Releases()[1], "env": map[string]string{"KEY": "k3y"}})
@@ -100,6 +102,7 @@ func TestPrintsSecrets(t *testing.T) {
 // A disk that is full when a project is compiled is what the error says; nothing is left
 // of the attempt, what runs goes on, and with space again the same works.
 func TestDiskFullInACompile(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root may mount")
 	}

@@ -139,6 +139,7 @@ func FuzzUnpack(f *testing.F) {
 
 // A bundle of a script, of one script of several, of a project with a link in it.
 func TestBundle(t *testing.T) {
+	t.Parallel()
 	s := strategy(t, "")
 	otp := erltest.Releases()[1]
 	require.NoError(t, s.bundled(t, "one", pack(t, entry("counter.exs", counter), entry("other.exs", "raise \"not this one\"")), map[string]any{"source": "counter.exs", "otp": otp}))
@@ -153,6 +154,7 @@ func TestBundle(t *testing.T) {
 // What `mix release` makes runs with its applications and its configuration, also that
 // which is made at each start, and the flags of the emulator; and what was taken from a node with the states that were taken along.
 func TestReleaseAndModules(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
@@ -250,6 +252,7 @@ func TestReleaseOfAnother(t *testing.T) {
 // A rebar3 project is compiled offline, with the dependencies that were fetched before,
 // and its applications are started.
 func TestRebar3(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()

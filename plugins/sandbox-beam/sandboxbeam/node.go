@@ -48,7 +48,7 @@ const (
 )
 
 const (
-	patience  = time.Second // of a script that only waits, after which it is taken for a program
+	patience  = time.Second
 	readyPoll = 5 * time.Millisecond
 	dumpBytes = 16 << 20
 )
@@ -196,7 +196,7 @@ func (s *Strategy) furnish(ctx context.Context, dir string, spec sdk.SandboxSpec
 		return "", err
 	}
 	text := fmt.Sprintf("#{apps => [%s], script => %s, start => %s, patience => %d, states => %s}.\n",
-		strings.Join(apps, ","), file, binary(n.Start), patience.Milliseconds(), restored)
+		strings.Join(apps, ","), file, binary(n.Start), s.patience.Milliseconds(), restored)
 	if err := os.Mkdir(filepath.Join(dir, bootDir), 0o700); err != nil {
 		return "", err
 	}

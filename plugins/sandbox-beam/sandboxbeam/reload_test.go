@@ -55,6 +55,7 @@ func tillOf(vsn, init, sell, change string) string {
 // New code takes over the state of what runs, old code takes it back, and what fails
 // changes nothing.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
@@ -124,6 +125,7 @@ func TestReload(t *testing.T) {
 
 // A script's modules are reloaded, and its top level is not run again.
 func TestReloadScript(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
@@ -149,6 +151,7 @@ func TestReloadScript(t *testing.T) {
 
 // A process that stays in a function of what was before that is not killed for a reload.
 func TestReloadOfOldCode(t *testing.T) {
+	t.Parallel()
 	s := strategy(t, "")
 	source := filepath.Join(t.TempDir(), "loop.erl")
 	of := func(n int) string {
@@ -175,6 +178,7 @@ func TestReloadOfOldCode(t *testing.T) {
 // The states of the processes that a spec names go along, at one moment, while the
 // sandbox runs on.
 func TestSnapshot(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
@@ -221,6 +225,7 @@ end
 // the old code leaves open what runs, and says so; a process that does not answer holds
 // nothing up for good.
 func TestReloadThatTears(t *testing.T) {
+	t.Parallel()
 	s := strategy(t, "")
 	one := tillOf("1", "n", "{:reply, state + n, state + n}", "{:ok, state}") + `
 defmodule Shop.Deaf do

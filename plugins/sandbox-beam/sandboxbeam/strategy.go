@@ -75,8 +75,9 @@ func defaultNode() Node { return Node{CompileTimeout: 5 * time.Minute} }
 
 // Strategy implements sdk.Sandbox.
 type Strategy struct {
-	version string
-	config  Config
+	version  string
+	config   Config
+	patience time.Duration // of a script that only waits, after which it is taken for a program
 
 	dir     string   // absolute; set by Configured, as what follows
 	staging *os.File // under a lock: this process is at work in there
@@ -107,7 +108,7 @@ var (
 
 // New returns the strategy with its defaults.
 func New(version string) sdk.Strategy {
-	return &Strategy{version: version, systems: map[string]*system{}, names: map[string]string{}, jobs: map[string]*job{}, warms: map[string]*warm{}, changes: map[string]bool{}, config: Config{
+	return &Strategy{version: version, patience: patience, systems: map[string]*system{}, names: map[string]string{}, jobs: map[string]*job{}, warms: map[string]*warm{}, changes: map[string]bool{}, config: Config{
 		CacheSize: 2 << 30, LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto", View: keeper.ViewAuto,
 	}}
 }

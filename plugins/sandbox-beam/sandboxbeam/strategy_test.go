@@ -112,6 +112,7 @@ IO.puts("counting, HOME is #{System.get_env("HOME")}")
 // A script's modules and processes are in a node of their own, that no EPMD knows, and
 // that the next process of the plugin takes over.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
@@ -163,6 +164,7 @@ func TestScript(t *testing.T) {
 
 // A module is compiled once for all that run it on one release.
 func TestModule(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
@@ -219,6 +221,7 @@ func TestStagingIsSwept(t *testing.T) {
 
 // A data directory may be called what a pattern is written with.
 func TestOddDirectory(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "dh[b]")
 	require.NoError(t, err)
 	s := strategy(t, dir)
@@ -260,6 +263,7 @@ end
 // A project is compiled without a trace in its own directory, and its application is
 // started with the environment of its config.
 func TestMixProject(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
@@ -475,7 +479,9 @@ func TestCompilerIsWanted(t *testing.T) {
 
 // A node that does not come up says why, and nothing of it is left.
 func TestDoesNotComeUp(t *testing.T) {
+	t.Parallel()
 	s := strategy(t, "")
+	s.patience = patienceOfTests // what is slow to end is no program
 	otp := erltest.Releases()[1]
 	scripts := t.TempDir()
 	for name, c := range map[string]struct {
@@ -504,6 +510,7 @@ func TestDoesNotComeUp(t *testing.T) {
 
 // What a script has linked to itself stays when it has ended.
 func TestSupervisorOfAScript(t *testing.T) {
+	t.Parallel()
 	s := strategy(t, "")
 	source := write(t, filepath.Join(t.TempDir(), "tree.exs"), `{:ok, _} = Supervisor.start_link([{Agent, fn -> 3 end}], strategy: :one_for_one, name: Tree)`)
 	_, err := s.sandbox(t, "tree", map[string]any{"source": source, "otp": erltest.Releases()[1], "start": "true = is_pid(Process.whereis(Tree))"})
@@ -514,6 +521,7 @@ func TestSupervisorOfAScript(t *testing.T) {
 // A script that is a program goes on. When its node dies, its exit says how, and its
 // crash dump was kept small.
 func TestProgramDies(t *testing.T) {
+	t.Parallel()
 	s := strategy(t, "")
 	otp := erltest.Releases()[1]
 	source := write(t, filepath.Join(t.TempDir(), "program.exs"), "IO.puts(\"on and on\")\nProcess.sleep(:infinity)\n")

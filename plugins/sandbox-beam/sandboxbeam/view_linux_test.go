@@ -31,6 +31,7 @@ raise "could: #{inspect(could)}"
 `
 
 func TestViewOfCompiler(t *testing.T) {
+	t.Parallel()
 	otp := erltest.Releases()[0]
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -72,6 +73,7 @@ func TestViewOfCompiler(t *testing.T) {
 // A node is seen and dialled as without a view, and sees neither others nor the data
 // directory.
 func TestViewOfNode(t *testing.T) {
+	t.Parallel()
 	for _, otp := range erltest.Releases() {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
