@@ -148,6 +148,9 @@ func (s *Strategy) compile(ctx context.Context, stage, to, hash string, spec sdk
 	home := keeper.Home(filepath.Join(s.dir, buildsDir), id)
 	out := filepath.Join(home, "out")
 	ebin := filepath.Join("out", "lib", "main", "ebin")
+	if from.kind == mix {
+		s.compiledDeps(ctx, stage, spec, n, sys)
+	}
 	if err := os.MkdirAll(filepath.Join(stage, ebin), 0o700); err != nil {
 		return err
 	}

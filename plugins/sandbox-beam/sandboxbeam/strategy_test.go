@@ -305,7 +305,7 @@ end
 			}
 			deps := filepath.Join(dir, "deps")
 			write(t, filepath.Join(deps, "greet", "mix.exs"), dep("greet", "1.2.3", `[{:loud, "~> 2.0"}, {:more, "~> 1.0", optional: true}]`))
-			write(t, filepath.Join(deps, "greet", "lib", "greet.ex"), "defmodule Greet do\n  def hello, do: :loud.say(Talk.word())\nend\n")
+			write(t, filepath.Join(deps, "greet", "lib", "greet.ex"), "defmodule Greet do\n  @at System.os_time()\n  def at, do: @at\n  def hello, do: :loud.say(Talk.word())\nend\n")
 			write(t, filepath.Join(deps, "greet", ".fetch"), "")
 			write(t, filepath.Join(deps, "greet", ".hex"), "of another program")
 			write(t, filepath.Join(deps, "talk", "talk", "mix.exs"), dep("talk", "0.1.0", "[]"))
@@ -317,6 +317,18 @@ end
 			_, err := s.sandbox(t, "shop", map[string]any{"source": dir, "otp": otp})
 			require.NoError(t, err)
 			require.Equal(t, `<<"HI">>`, s.call(t, "shop", "Elixir.Shop", "greeting"))
+
+			// When the project has changed they are what they were, also for another sandbox.
+			at := s.call(t, "shop", "Elixir.Greet", "at")
+			write(t, filepath.Join(dir, "lib", "more.ex"), "defmodule More do\n  def more, do: 1\nend\n")
+			_, err = s.sandbox(t, "other", map[string]any{"source": dir, "otp": otp})
+			require.NoError(t, err)
+			require.Equal(t, "1", s.call(t, "other", "Elixir.More", "more"))
+			require.Equal(t, at, s.call(t, "other", "Elixir.Greet", "at"))
+			write(t, filepath.Join(deps, "talk", "talk", "lib", "talk.ex"), "defmodule Talk do\n  def word, do: \"ho\"\nend\n")
+			_, err = s.sandbox(t, "third", map[string]any{"source": dir, "otp": otp})
+			require.NoError(t, err)
+			require.Equal(t, `<<"HO">>`, s.call(t, "third", "Elixir.Shop", "greeting"))
 
 			require.NoError(t, os.RemoveAll(filepath.Join(deps, "greet")))
 			_, err = s.sandbox(t, "lost", map[string]any{"source": dir, "otp": otp})

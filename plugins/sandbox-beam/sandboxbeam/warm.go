@@ -96,6 +96,9 @@ func (s *Strategy) warmUp(spec sdk.SandboxSpec, n Node, o *opened) error {
 		defer cancel()
 		defer os.RemoveAll(stage)
 		defer close(w.up)
+		if o.kind == mix {
+			s.compiledDeps(ctx, stage, spec, n, o.sys)
+		}
 		_, err := s.builds.Create(ctx, k)
 		if err == nil {
 			err = s.warmWait(ctx, w, "up", "", time.Time{})

@@ -23,6 +23,18 @@ defmodule Debughost.Vendored do
   def managers(_), do: []
 end
 
+# Compiles those in deps, and nothing else.
+defmodule Mix.Tasks.Debughost.Deps do
+  use Mix.Task
+
+  def run(_) do
+    case for dep <- Mix.Dep.cached(), dep.scm == Debughost.Vendored, Mix.Dep.available?(dep), do: to_string(dep.app) do
+      [] -> :ok
+      apps -> Mix.Task.run("deps.compile", apps)
+    end
+  end
+end
+
 Mix.start()
 Mix.SCM.prepend(Debughost.Vendored)
 Mix.CLI.main()
