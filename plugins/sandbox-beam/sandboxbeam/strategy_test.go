@@ -337,6 +337,32 @@ end
 	}
 }
 
+// An umbrella's applications are compiled and started, with what they depend on.
+func TestUmbrella(t *testing.T) {
+	s, otp, dir := strategy(t, ""), erltest.Releases()[2], t.TempDir()
+	write(t, filepath.Join(dir, "mix.exs"), "defmodule All.MixProject do\n  use Mix.Project\n  def project, do: [apps_path: \"apps\", version: \"0.1.0\", deps: []]\nend\n")
+	write(t, filepath.Join(dir, "config", "config.exs"), "import Config\nconfig :web, name: \"web\"\n")
+	app := func(name, deps, code string) {
+		write(t, filepath.Join(dir, "apps", name, "mix.exs"), fmt.Sprintf(`defmodule %s.MixProject do
+  use Mix.Project
+  def project, do: [app: :%s, version: "0.1.0", build_path: "../../_build", config_path: "../../config/config.exs", deps_path: "../../deps", lockfile: "../../mix.lock", deps: %s]
+  def application, do: [extra_applications: [:logger]]
+end
+`, strings.ToUpper(name[:1])+name[1:], name, deps))
+		write(t, filepath.Join(dir, "apps", name, "lib", name+".ex"), code)
+	}
+	app("stock", `[{:greet, "~> 1.0"}]`, "defmodule Stock do\n  def hello, do: Greet.hello()\nend\n")
+	app("web", "[{:stock, in_umbrella: true}]", "defmodule Web do\n  def hello, do: {Application.get_env(:web, :name), Stock.hello()}\nend\n")
+	write(t, filepath.Join(dir, "deps", "greet", "mix.exs"), "defmodule Greet.MixProject do\n  use Mix.Project\n  def project, do: [app: :greet, version: \"1.0.0\"]\nend\n")
+	write(t, filepath.Join(dir, "deps", "greet", "lib", "greet.ex"), "defmodule Greet do\n  def hello, do: \"hi\"\nend\n")
+	_, err := s.sandbox(t, "all", map[string]any{"source": dir, "otp": otp})
+	require.NoError(t, err)
+	require.Equal(t, `{<<"web">>,<<"hi">>}`, s.call(t, "all", "Elixir.Web", "hello"))
+	made, err := filepath.Glob(filepath.Join(s.dir, cacheDir, depsPrefix+"*", "greet", "ebin", "Elixir.Greet.beam"))
+	require.NoError(t, err)
+	require.Len(t, made, 1)
+}
+
 // A compiler that fails says why in its own words, and one that does not end is
 // stopped; of both nothing is left.
 func TestCompilerFails(t *testing.T) {
@@ -550,6 +576,25 @@ func TestProgramDies(t *testing.T) {
 	dump, err := os.Stat(filepath.Join(s.home("p"), "erl_crash.dump"))
 	require.NoError(t, err)
 	require.LessOrEqual(t, dump.Size(), int64(dumpBytes))
+}
+
+// A script that waits for its compiler is no program that goes on yet.
+func TestScriptIsCompiled(t *testing.T) {
+	for _, otp := range erltest.Releases() {
+		t.Run("otp"+otp, func(t *testing.T) {
+			t.Parallel()
+			s := strategy(t, "")
+			s.patience = 100 * time.Millisecond
+			var code strings.Builder
+			code.WriteString("defmodule Big do\n")
+			for i := range 500 {
+				fmt.Fprintf(&code, "  def f%d(x), do: if x > %d, do: [x, %d | Enum.map(1..x, &(&1+%d))], else: {x, %%{a: %d, b: x}}\n", i, i, i, i, i)
+			}
+			code.WriteString("end\nraise \"after all\"\n")
+			_, err := s.sandbox(t, "big", map[string]any{"source": write(t, filepath.Join(t.TempDir(), "big.exs"), code.String()), "otp": otp})
+			require.ErrorContains(t, err, "after all")
+		})
+	}
 }
 
 func TestConfigProblems(t *testing.T) {

@@ -45,7 +45,8 @@ boot() ->
 
 %% up(): a script may be a program that goes on, so that the system counts as up when
 %% the script has ended, or has done nothing but wait for a while. Applications and the
-%% start without a script are waited for.
+%% start without a script are waited for, and so is the compiler of a script's modules,
+%% which is a process of its own.
 up() ->
     {ok, [Spec]} = file:consult(path("spec")),
     Up = self(),
@@ -56,9 +57,14 @@ up() ->
         {'DOWN', Mon, process, Pid, Reason} -> failed(Reason)
     end.
 
-watch(Pid, Mon, #{patience := Patience} = Spec, _, Quiet) when Quiet * ?LOOK >= Patience ->
-    ready(Spec),
-    ended(Pid, Mon);
+watch(Pid, Mon, #{patience := Patience} = Spec, Last, Quiet) when Quiet * ?LOOK >= Patience ->
+    case process_info(Pid, current_function) of % it is woken to say so
+        {_, {M, _, _}} when M =:= elixir_erl_compiler; M =:= 'Elixir.Module.ParallelChecker' ->
+            watch(Pid, Mon, Spec, Last, 0);
+        _ ->
+            ready(Spec),
+            ended(Pid, Mon)
+    end;
 watch(Pid, Mon, Spec, Last, Quiet) ->
     receive
         {done, Pid} -> ready(Spec), ended(Pid, Mon);
