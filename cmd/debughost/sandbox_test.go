@@ -103,6 +103,14 @@ func TestSandboxCreate(t *testing.T) {
 	r = m.do("sandbox", "create", "bad")
 	assert.Contains(t, r.err, "create sandbox bad: ** (CompileError) lib/a.ex:1: no\nat all\n")
 
+	// What somebody has stopped or destroyed meanwhile is as they wanted.
+	n.children = append(n.children, supervisor.Child{Spec: supervisor.Spec{ID: "held", Strategy: "beam"}, State: supervisor.Stopped, Epoch: 1})
+	r = m.do("sandbox", "create", "held")
+	assert.Equal(t, result{exitFailed, "", "debughost: create sandbox held: somebody has ended it meanwhile: it was stopped\n"}, r)
+	assert.NotEqual(t, "remove held", m.last())
+	r = m.do("sandbox", "create", "gone")
+	assert.Equal(t, result{exitFailed, "", "debughost: create sandbox gone: somebody has ended it meanwhile: it was destroyed\n"}, r)
+
 	for args, want := range map[string]string{
 		"create x --from ./nowhere":          "no such file or directory, and no such template: there are clone, empty, mix",
 		"create x --from empty --set nope=1": `there is no parameter "nope"; it has app`,

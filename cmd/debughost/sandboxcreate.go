@@ -291,7 +291,11 @@ func (a *app) startSandbox(ctx context.Context, c *control.Client, spec *control
 		}
 		return err
 	}
-	if err := a.awaitSandbox(ctx, c, res.GetChild(), wait); err != nil {
+	err = a.awaitSandbox(ctx, c, res.GetChild(), wait)
+	if errors.Is(err, errEnded) {
+		return err
+	}
+	if err != nil {
 		cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime+grace) // also after Ctrl-C
 		defer cancel()
 		if _, left := c.Children.RemoveChild(cleaning, &controlpb.RemoveChildRequest{Id: spec.GetId()}); left != nil {
@@ -322,11 +326,16 @@ func (a *app) awaitSandbox(ctx context.Context, c *control.Client, child *contro
 			Id: name, Epoch: child.GetEpoch(), Timeout: durationpb.New(sandboxLook), States: []string{"running", "exited", "failed", "stopped"},
 		})
 		stop()
-		if err != nil && ctx.Err() == nil && changed.Err() == nil {
+		if err != nil && ctx.Err() == nil && changed.Err() == nil && !isUnknownChild(err) {
 			return err
 		}
 		res, err := c.Children.GetChild(ctx, &controlpb.GetChildRequest{Id: name})
-		if err == nil {
+		switch {
+		case isUnknownChild(err):
+			return fmt.Errorf("create sandbox %s: %w: it was destroyed", name, errEnded)
+		case err == nil && res.GetChild().GetState() == "stopped":
+			return fmt.Errorf("create sandbox %s: %w: it was stopped", name, errEnded)
+		case err == nil:
 			child = res.GetChild()
 			err = a.startError(ctx, c, res)
 		}
@@ -355,6 +364,14 @@ func (a *app) awaitSandbox(ctx context.Context, c *control.Client, child *contro
 		}
 	}
 }
+
+func isUnknownChild(err error) bool {
+	var e *control.Error
+	return errors.As(err, &e) && e.Code == control.UnknownChild
+}
+
+// errEnded says that a sandbox that was to start has been ended by somebody.
+var errEnded = errors.New("somebody has ended it meanwhile")
 
 // sandboxLook is how long a change of state is waited for until the history is looked
 // at, sandboxAgain the pause between two looks at a target.
