@@ -269,8 +269,14 @@ func (s *Strategy) command(stage string, spec sdk.SandboxSpec, n Node, sys *syst
 	for _, ebin := range ebins {
 		command = append(command, "-pa", filepath.Join(home, ebin))
 	}
+	mix, err := hasMix(stage)
+	if err != nil {
+		return keeper.Spec{}, err
+	}
 	for _, ebin := range sys.ebins {
-		command = append(command, "-pa", ebin)
+		if mix || filepath.Base(filepath.Dir(ebin)) != "mix" {
+			command = append(command, "-pa", ebin)
+		}
 	}
 	if _, err := os.Stat(filepath.Join(stage, buildDir, "sys.config")); err == nil {
 		command = append(command, "-config", filepath.Join(home, buildDir, "sys"))
@@ -292,6 +298,37 @@ func (s *Strategy) command(stage string, spec sdk.SandboxSpec, n Node, sys *syst
 		Env:  append(append(s.environ(n, sys), env...), "DEBUGHOST_SANDBOX="+home, "ERL_CRASH_DUMP="+filepath.Join(home, "erl_crash.dump"), fmt.Sprint("ERL_CRASH_DUMP_BYTES=", dumpBytes)),
 	}, nil
 }
+
+// hasMix tells whether a node has Mix at hand: a script may install its dependencies by it,
+// while applications, which in production do without, take its being there for a project
+// that is being worked at, and ask it for that. Those that name it have it.
+func hasMix(stage string) (bool, error) {
+	if _, err := os.Stat(filepath.Join(stage, buildDir, appsFile)); err != nil {
+		return true, nil
+	}
+	found, err := fs.Glob(os.DirFS(stage), buildDir+"/lib/*/ebin/*.app")
+	if err != nil {
+		return false, err
+	}
+	for _, f := range found {
+		text, err := os.ReadFile(filepath.Join(stage, f))
+		if err != nil {
+			return false, err
+		}
+		for _, m := range appLists.FindAllSubmatch(text, -1) {
+			if mixWord.Match(m[1]) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+var (
+	// {applications,[kernel,stdlib]} of an .app file.
+	appLists = regexp.MustCompile(`\{\s*(?:included_)?applications\s*,\s*\[([^\]]*)\]`)
+	mixWord  = regexp.MustCompile(`(?:^|[\s,])mix(?:$|[\s,])`)
+)
 
 // environ is what the node and the compiler have in common.
 func (s *Strategy) environ(n Node, sys *system) []string {

@@ -274,6 +274,7 @@ func TestMixProject(t *testing.T) {
 			require.Equal(t, `{prod,<<"Zoë"/utf8>>}`, s.call(t, "shop", "Elixir.Shop", "env"))
 			require.Equal(t, `<<"hello">>`, s.call(t, "shop", "Elixir.Shop", "greeting"))
 			require.NoDirExists(t, filepath.Join(dir, "_build", "prod"))
+			require.Equal(t, "non_existing", s.call(t, "shop", "code", "which", etf.Atom("Elixir.Mix")))
 			require.FileExists(t, filepath.Join(dir, "_build", "dev", "stale"))
 		})
 	}
@@ -346,7 +347,7 @@ func TestUmbrella(t *testing.T) {
 		write(t, filepath.Join(dir, "apps", name, "mix.exs"), fmt.Sprintf(`defmodule %s.MixProject do
   use Mix.Project
   def project, do: [app: :%s, version: "0.1.0", build_path: "../../_build", config_path: "../../config/config.exs", deps_path: "../../deps", lockfile: "../../mix.lock", deps: %s]
-  def application, do: [extra_applications: [:logger]]
+  def application, do: [extra_applications: [:logger, :mix]]
 end
 `, strings.ToUpper(name[:1])+name[1:], name, deps))
 		write(t, filepath.Join(dir, "apps", name, "lib", name+".ex"), code)
@@ -358,6 +359,7 @@ end
 	_, err := s.sandbox(t, "all", map[string]any{"source": dir, "otp": otp})
 	require.NoError(t, err)
 	require.Equal(t, `{<<"web">>,<<"hi">>}`, s.call(t, "all", "Elixir.Web", "hello"))
+	require.Contains(t, s.call(t, "all", "code", "which", etf.Atom("Elixir.Mix")), "mix/ebin") // for they name it
 	made, err := filepath.Glob(filepath.Join(s.dir, cacheDir, depsPrefix+"*", "greet", "ebin", "Elixir.Greet.beam"))
 	require.NoError(t, err)
 	require.Len(t, made, 1)
