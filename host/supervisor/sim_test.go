@@ -3,6 +3,7 @@ package supervisor
 import (
 	"cmp"
 	"container/heap"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,8 +45,10 @@ type sim struct {
 	handing time.Duration // likewise, of children that are handed over
 	handed  int           // snapshots that were restored
 	loaded  int           // reloads that became the spec
+	dropped int           // starts that ended early, being of no use any more
 	both    map[string]time.Duration
-	sure    map[string]bool // ids that were confirmed, and never asked to be removed
+	sure    map[string]bool   // ids that were confirmed, and never asked to be removed
+	only    map[string]string // of these, those that one member alone had on its disk
 	log     []string
 }
 
@@ -60,7 +63,8 @@ type simNode struct {
 	later    []func() // what happened while it was frozen
 	began    bool     // it has been synced
 	since    time.Duration
-	badBox   bool // its sandbox plugin is down
+	badBox   bool              // its sandbox plugin is down
+	making   map[string]uint64 // the starts that are not answered, by child
 	badSince time.Duration
 
 	disk     map[string]record
@@ -108,7 +112,7 @@ const simOrphan = 1500 * time.Millisecond
 func newSim(seed uint64, names ...string) *sim {
 	s := &sim{
 		rng: rand.New(rand.NewPCG(seed, 7)), names: names, nodes: map[string]*simNode{}, cut: map[[2]string]bool{},
-		lost: 2700 * time.Millisecond, procs: map[string]map[string]*proc{}, overlap: map[string]time.Duration{}, both: map[string]time.Duration{}, sure: map[string]bool{},
+		lost: 2700 * time.Millisecond, procs: map[string]map[string]*proc{}, overlap: map[string]time.Duration{}, both: map[string]time.Duration{}, sure: map[string]bool{}, only: map[string]string{},
 		badPlace: func() error { return nil }, badCreate: func(string, string) error { return nil },
 		badLoad: func(string) error { return nil },
 		badHand: func(string, string, string) (bool, error) { return false, nil },
@@ -573,6 +577,8 @@ func (s *sim) perform(n *simNode, a action) {
 		s.sandbox(n, a)
 	case doReload:
 		s.reload(n, a)
+	case doGiveUp:
+		s.giveUp(n, a.id)
 	case doNote:
 		if s.log != nil {
 			s.logf("%s: %s %s at %s %s", n.name, a.id, a.entry.What, a.entry.Member, a.entry.Reason)
@@ -621,6 +627,10 @@ func (s *sim) create(n *simNode, a action) {
 	if s.rng.IntN(20) == 0 {
 		d = s.between(0, time.Second)
 	}
+	if n.making == nil {
+		n.making = map[string]uint64{}
+	}
+	n.making[a.id] = a.op
 	if n.badBox && a.op%2 == 0 { // its plugin does not even run
 		s.on(n.name, d, func(n *simNode) {
 			n.core.created(n.instant(s), a.id, a.op, sdk.SandboxHandle{}, sdk.SandboxStatus{}, &unavailableError{sdk.ErrUnavailable})
@@ -651,6 +661,26 @@ func (s *sim) create(n *simNode, a action) {
 		if s.procs[a.id][n.name] == nil {
 			n.core.exited(n.instant(s), a.id, a.op, sdk.SandboxExit{Code: 1})
 		}
+	})
+}
+
+// giveUp ends a start that takes its time: what it has made by then is there, or not.
+func (s *sim) giveUp(n *simNode, id string) {
+	op := n.making[id]
+	if op == 0 {
+		return
+	}
+	delete(n.making, id)
+	life := n.life
+	s.on(n.name, s.between(0, 20*time.Millisecond), func(n *simNode) {
+		if n.life != life || s.rng.IntN(4) == 0 { // it has not noticed
+			return
+		}
+		if p := s.procs[id][n.name]; p != nil && p.life == op && s.rng.IntN(2) == 0 {
+			delete(s.procs[id], n.name)
+		}
+		s.dropped++
+		n.core.created(n.instant(s), id, op, sdk.SandboxHandle{}, sdk.SandboxStatus{}, context.Canceled)
 	})
 }
 
@@ -818,6 +848,9 @@ func (s *sim) confirm(m *simNode, id string, v version) {
 		}
 		if ok && (others == 0 || have > 0) {
 			s.sure[id] = true
+			if have == 0 {
+				s.only[id] = m.name
+			}
 			return
 		}
 		s.after(20*time.Millisecond, look)
@@ -913,7 +946,8 @@ func (s *sim) settledChild(id string, live []*simNode) string {
 	var first *child
 	for _, n := range live {
 		ch := n.core.children[id]
-		if s.sure[id] && (ch == nil || !ch.there()) {
+		alone := s.only[id] // who was alone, and has left for good, has taken it along
+		if s.sure[id] && (ch == nil || !ch.there()) && (alone == "" || s.nodes[alone].core != nil) {
 			return "confirmed, and lost at " + n.name
 		}
 		if ch == nil || ch.rec.Intent.Version.Epoch == 0 {
