@@ -355,7 +355,11 @@ func (a *app) awaitSandbox(ctx context.Context, c *control.Client, child *contro
 		case err != nil || attached:
 			return err
 		}
-		a.overwrite(fmt.Sprintf("%s %s", child.GetState(), child.GetReason()))
+		doing := child.GetReason()
+		if a.errTTY && doing == "" && child.GetState() == "starting" {
+			doing = a.lastLine(ctx, c, name)
+		}
+		a.overwrite(strings.TrimSuffix(child.GetState()+": "+doing, ": "))
 		if child.GetState() == "running" {
 			select {
 			case <-ctx.Done():
@@ -424,6 +428,25 @@ func (a *app) failedStart(ctx context.Context, c *control.Client, name string) s
 				return ""
 			}
 			lines = append(lines, string(line.GetLine()))
+		}
+	}
+}
+
+// lastLine is what the compiler of a sandbox has printed last; empty: nothing yet.
+func (a *app) lastLine(ctx context.Context, c *control.Client, name string) (line string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	stream, err := c.Children.ReadChildLog(ctx, &controlpb.ReadChildLogRequest{Id: name, Tail: 1})
+	if err != nil {
+		return ""
+	}
+	for {
+		res, err := stream.Recv()
+		if err != nil {
+			return line
+		}
+		for _, l := range res.GetLines() {
+			line = cutEnd(strings.TrimSpace(string(l.GetLine())), 60)
 		}
 	}
 }

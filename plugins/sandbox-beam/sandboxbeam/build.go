@@ -195,7 +195,9 @@ func (s *Strategy) compile(ctx context.Context, stage, to, hash string, spec sdk
 	if err != nil {
 		return fmt.Errorf("compile %s: %w", from.shown, err)
 	}
+	s.compiles(hash, id)
 	defer func() {
+		s.compiles(hash, "")
 		ending, cancel := context.WithTimeout(context.Background(), probeTime)
 		defer cancel()
 		_ = s.builds.Destroy(ending, id)

@@ -139,7 +139,9 @@ func (s *Strategy) compileDeps(ctx context.Context, stage, made string, spec sdk
 	if _, err := s.builds.Create(ctx, s.compiler(id, stage, home, command, append(env, s.mixEnviron(n, sys)...), spec, n, sys)); err != nil {
 		return err
 	}
+	s.compiles(filepath.Base(made), id)
 	defer func() {
+		s.compiles(filepath.Base(made), "")
 		ending, cancel := context.WithTimeout(context.Background(), probeTime)
 		defer cancel()
 		_ = s.builds.Destroy(ending, id)

@@ -17,6 +17,7 @@ type job struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 	done    bool
+	command string // its compiler, by the keeper's id; empty before that is started
 	waiting int
 	wanted  map[string]bool // by sandboxes, those included that have waited for it
 }
@@ -44,6 +45,27 @@ func (s *Strategy) waited(hash, id string, j *job, why error) {
 		delete(j.wanted, id)
 	}
 	s.settle(hash, j)
+}
+
+// compiles notes the compiler that is at work.
+func (s *Strategy) compiles(hash, command string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j := s.jobs[hash]; j != nil {
+		j.command = command
+	}
+}
+
+// compilerOf is the compiler that is at work for a sandbox; empty: none.
+func (s *Strategy) compilerOf(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.jobs {
+		if j.wanted[id] && !j.done && j.command != "" {
+			return j.command
+		}
+	}
+	return ""
 }
 
 // unwanted says that a sandbox is gone.

@@ -313,9 +313,13 @@ func (s *Strategy) Recover(ctx context.Context, h sdk.SandboxHandle) error {
 	return err
 }
 
-// Logs implements sdk.Sandbox.
+// Logs implements sdk.Sandbox. While a sandbox is compiled, it is what its compiler prints.
 func (s *Strategy) Logs(ctx context.Context, id string, o sdk.LogOptions, emit func(sdk.LogLine) error) error {
-	return s.nodes.Logs(ctx, id, o, emit)
+	err := s.nodes.Logs(ctx, id, o, emit)
+	if compiler := s.compilerOf(id); compiler != "" && errors.Is(err, sdk.ErrNotFound) {
+		return s.builds.Logs(ctx, compiler, o, emit)
+	}
+	return err
 }
 
 // stage makes a directory that is about to become something.

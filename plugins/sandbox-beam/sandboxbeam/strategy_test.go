@@ -485,7 +485,7 @@ func TestCompilerOfAnother(t *testing.T) {
 // over, since the next try finds it, and no longer than the sandbox is wanted.
 func TestCompilerIsWanted(t *testing.T) {
 	s := strategy(t, "")
-	config := fmt.Appendf(nil, `{"source": %q, "otp": %q}`, project(t, "Process.sleep(:infinity)\n"+shop), erltest.Releases()[1])
+	config := fmt.Appendf(nil, `{"source": %q, "otp": %q}`, project(t, "IO.puts(\"at work\")\nProcess.sleep(:infinity)\n"+shop), erltest.Releases()[1])
 	compilers := func() int {
 		all, _ := os.ReadDir(filepath.Join(s.dir, buildsDir, "children"))
 		return len(all)
@@ -499,9 +499,17 @@ func TestCompilerIsWanted(t *testing.T) {
 		require.Eventually(t, func() bool { return compilers() == 1 }, patienceOfTests, time.Millisecond)
 		return out
 	}
-	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	short, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	first := create(short, "a")
+	require.Eventually(t, func() bool { // what it prints is the log until then
+		last := ""
+		_ = s.Logs(t.Context(), "a", sdk.LogOptions{Tail: 1}, func(l sdk.LogLine) error {
+			last = string(l.Line)
+			return nil
+		})
+		return last == "at work"
+	}, patienceOfTests, time.Millisecond)
 	giveUp, cancel := context.WithCancel(t.Context())
 	second := create(giveUp, "b")
 	require.ErrorIs(t, <-first, context.DeadlineExceeded)
@@ -512,6 +520,7 @@ func TestCompilerIsWanted(t *testing.T) {
 	require.Equal(t, 1, compilers())
 	require.NoError(t, s.Destroy(t.Context(), "a"))
 	require.Eventually(t, func() bool { return compilers() == 0 }, patienceOfTests, time.Millisecond)
+	require.ErrorIs(t, s.Logs(t.Context(), "a", sdk.LogOptions{}, nil), sdk.ErrNotFound)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	require.Empty(t, s.jobs)
