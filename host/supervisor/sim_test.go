@@ -205,7 +205,7 @@ func (s *sim) on(name string, d time.Duration, f func(n *simNode)) {
 func (s *sim) start(name string) {
 	n := s.nodes[name]
 	n.life++
-	n.left, n.frozen, n.later = false, false, nil
+	n.left, n.frozen, n.later, n.making = false, false, nil, map[string]uint64{}
 	n.core = newCore(name, coreConfig{clustered: len(s.names) > 1, maxMoves: 2, tombstones: 7 * 24 * time.Hour, active: s.active}, n.instant(s))
 	n.view, n.replica, n.pub = map[string]*simView{}, map[string]*simReplica{}, map[string]simEntry{}
 	n.hold, n.deadline = s.now+500*time.Millisecond, s.now+1500*time.Millisecond
@@ -627,13 +627,16 @@ func (s *sim) create(n *simNode, a action) {
 	if s.rng.IntN(20) == 0 {
 		d = s.between(0, time.Second)
 	}
-	if n.making == nil {
-		n.making = map[string]uint64{}
-	}
 	n.making[a.id] = a.op
+	answer := func(n *simNode, h sdk.SandboxHandle, err error) {
+		if n.making[a.id] == a.op {
+			delete(n.making, a.id)
+		}
+		n.core.created(n.instant(s), a.id, a.op, h, sdk.SandboxStatus{}, err)
+	}
 	if n.badBox && a.op%2 == 0 { // its plugin does not even run
 		s.on(n.name, d, func(n *simNode) {
-			n.core.created(n.instant(s), a.id, a.op, sdk.SandboxHandle{}, sdk.SandboxStatus{}, &unavailableError{sdk.ErrUnavailable})
+			answer(n, sdk.SandboxHandle{}, &unavailableError{sdk.ErrUnavailable})
 		})
 		return
 	}
@@ -642,7 +645,7 @@ func (s *sim) create(n *simNode, a action) {
 	}
 	if n.badBox {
 		s.on(n.name, d, func(n *simNode) {
-			n.core.created(n.instant(s), a.id, a.op, sdk.SandboxHandle{}, sdk.SandboxStatus{}, sdk.ErrUnavailable)
+			answer(n, sdk.SandboxHandle{}, sdk.ErrUnavailable)
 		})
 		return
 	}
@@ -657,7 +660,7 @@ func (s *sim) create(n *simNode, a action) {
 		s.procs[a.id][n.name] = &proc{life: a.op, owner: n.life, born: born, has: a.spec.Bundle}
 	}
 	s.on(n.name, d, func(n *simNode) {
-		n.core.created(n.instant(s), a.id, a.op, sdk.SandboxHandle{ID: a.id}, sdk.SandboxStatus{}, err)
+		answer(n, sdk.SandboxHandle{ID: a.id}, err)
 		if s.procs[a.id][n.name] == nil {
 			n.core.exited(n.instant(s), a.id, a.op, sdk.SandboxExit{Code: 1})
 		}

@@ -481,6 +481,23 @@ func TestCompilerOfAnother(t *testing.T) {
 	require.ErrorContains(t, <-hasty, "stopped after 1s")
 }
 
+// timed is a context whose time is up when the test says so.
+type timed struct {
+	context.Context
+	up chan struct{}
+}
+
+func (c timed) Done() <-chan struct{} { return c.up }
+
+func (c timed) Err() error {
+	select {
+	case <-c.up:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 // A compiler goes on while somebody wants what it makes: also when the time of who asked is
 // over, since the next try finds it, and no longer than the sandbox is wanted.
 func TestCompilerIsWanted(t *testing.T) {
@@ -499,8 +516,7 @@ func TestCompilerIsWanted(t *testing.T) {
 		require.Eventually(t, func() bool { return compilers() == 1 }, patienceOfTests, time.Millisecond)
 		return out
 	}
-	short, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
+	short := timed{t.Context(), make(chan struct{})}
 	first := create(short, "a")
 	require.Eventually(t, func() bool { // what it prints is the log until then
 		last := ""
@@ -512,6 +528,7 @@ func TestCompilerIsWanted(t *testing.T) {
 	}, patienceOfTests, time.Millisecond)
 	giveUp, cancel := context.WithCancel(t.Context())
 	second := create(giveUp, "b")
+	close(short.up)
 	require.ErrorIs(t, <-first, context.DeadlineExceeded)
 	cancel()
 	require.ErrorIs(t, <-second, context.Canceled)
