@@ -34,7 +34,7 @@ GOBUILD = go build -trimpath -tags grpcnotrace \
 GOTESTSUM = go tool gotestsum --format pkgname-and-test-fails
 # Packages whose tests run at once. Most tests wait, for nodes and for times to be
 # over; go's own choice, one a processor, leaves processors idle.
-PACKAGES  ?= $(shell echo $$((2 * $$(nproc))))
+PACKAGES  ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # With RERUNS=n up to five tests that fail are run up to n more times, and
 # build/*-reruns.txt tells which: a test that passes then is not sound, but does
 # not hold up what it has nothing to do with. A data race always fails.

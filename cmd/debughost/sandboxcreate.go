@@ -399,7 +399,7 @@ func (a *app) startError(ctx context.Context, c *control.Client, res *controlpb.
 			}
 		}
 	}
-	if slices.Contains([]string{"exited", "failed", "stopped"}, child.GetState()) {
+	if slices.Contains([]string{"exited", "failed"}, child.GetState()) {
 		return &control.Error{Code: control.Failed, Cause: strings.TrimSuffix(fmt.Sprintf("create sandbox %s: it is %s: %s", child.GetId(), child.GetState(), child.GetReason()), ": ")}
 	}
 	return nil

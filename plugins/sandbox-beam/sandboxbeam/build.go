@@ -131,12 +131,17 @@ func (s *Strategy) make(ctx context.Context, stage, made, hash string, spec sdk.
 	if err != nil {
 		return err
 	}
+	return s.keep(to, made)
+}
+
+// keep moves what was compiled to where it is found from now on.
+func (s *Strategy) keep(to, made string) error {
 	if err := os.Rename(to, made); err != nil {
 		if _, there := os.Stat(made); there != nil { // else another process of this plugin was faster
 			return fmt.Errorf("keep what was compiled: %w", err)
 		}
 	}
-	s.evict(hash)
+	s.evict(filepath.Base(made))
 	return nil
 }
 
@@ -149,7 +154,9 @@ func (s *Strategy) compile(ctx context.Context, stage, to, hash string, spec sdk
 	out := filepath.Join(home, "out")
 	ebin := filepath.Join("out", "lib", "main", "ebin")
 	if from.kind == mix {
-		s.compiledDeps(ctx, stage, spec, n, sys)
+		if err := s.compiledDeps(ctx, stage, spec, n, sys); err != nil && ctx.Err() != nil {
+			return fmt.Errorf("compile %s: stopped after %v, with its dependencies", from.shown, n.CompileTimeout)
+		}
 	}
 	if err := os.MkdirAll(filepath.Join(stage, ebin), 0o700); err != nil {
 		return err
@@ -178,7 +185,7 @@ func (s *Strategy) compile(ctx context.Context, stage, to, hash string, spec sdk
 		if err != nil {
 			return err
 		}
-		command = s.mixRun(sys, mix, file)
+		command = mixRun(sys, mix, file)
 		env = append(env, s.mixEnviron(n, sys)...)
 	case rebar3:
 		rebar, err := s.rebar3(sys)
@@ -188,43 +195,54 @@ func (s *Strategy) compile(ctx context.Context, stage, to, hash string, spec sdk
 		env = append(env, "REBAR_BASE_DIR="+filepath.Join(home, "rebar"), "REBAR_CACHE_DIR="+filepath.Join(home, "cache"))
 		command = []string{rebar, "compile"}
 	}
-	_, err := s.builds.Create(ctx, s.compiler(id, stage, home, command, env, spec, n, sys))
+	return s.runCompiler(ctx, hash, from.shown, n, s.compiler(id, stage, home, command, env, spec, n, sys), func() error {
+		if from.kind == rebar3 {
+			return collectRebar3(home, to)
+		}
+		return copyTree(out, to, home, []string{".mix"})
+	})
+}
+
+// runCompiler has the keeper run a compiler, and what it has made collected before all of
+// it is removed.
+func (s *Strategy) runCompiler(ctx context.Context, hash, shown string, n Node, k keeper.Spec, collect func() error) error {
+	_, err := s.builds.Create(ctx, k)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("compile %s: stopped after %v, before it had begun", from.shown, n.CompileTimeout)
+		return fmt.Errorf("compile %s: stopped after %v, before it had begun", shown, n.CompileTimeout)
 	}
 	if err != nil {
-		return fmt.Errorf("compile %s: %w", from.shown, err)
+		return fmt.Errorf("compile %s: %w", shown, err)
 	}
-	s.compiles(hash, id)
+	s.compiles(hash, k.ID)
 	defer func() {
 		s.compiles(hash, "")
-		ending, cancel := context.WithTimeout(context.Background(), probeTime)
-		defer cancel()
-		_ = s.builds.Destroy(ending, id)
+		s.destroyCompiler(k.ID)
 	}()
-	exit, err := s.builds.Wait(ctx, id)
+	exit, err := s.builds.Wait(ctx, k.ID)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("compile %s: stopped after %v%s", from.shown, n.CompileTimeout, s.tail(context.Background(), s.builds, id))
+		return fmt.Errorf("compile %s: stopped after %v%s", shown, n.CompileTimeout, s.tail(context.Background(), s.builds, k.ID))
 	case err != nil:
-		return fmt.Errorf("compile %s: %w", from.shown, err)
+		return fmt.Errorf("compile %s: %w", shown, err)
 	case exit.Code != 0 || exit.Signal != 0 || exit.Reason != "":
-		return fmt.Errorf("compile %s (%s)%s", from.shown, exitText(exit), s.tail(ctx, s.builds, id))
+		return fmt.Errorf("compile %s (%s)%s", shown, exitText(exit), s.tail(ctx, s.builds, k.ID))
 	}
-	if from.kind == rebar3 {
-		err = collectRebar3(home, to)
-	} else {
-		err = copyTree(out, to, home, []string{".mix"})
-	}
-	if err != nil {
+	if err := collect(); err != nil {
 		return fmt.Errorf("keep what was compiled: %w", err)
 	}
 	return nil
 }
 
+// destroyCompiler ends a compiler, also when the time of who used it is over.
+func (s *Strategy) destroyCompiler(id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	_ = s.builds.Destroy(ctx, id)
+}
+
 // mixRun has a file run in a project that is compiled for that, by a Mix that goes by
 // mixVendored.
-func (s *Strategy) mixRun(sys *system, mix, file string) []string {
+func mixRun(sys *system, mix, file string) []string {
 	return []string{filepath.Join(sys.bin, "elixir"), mix, "run", "--no-start", file}
 }
 

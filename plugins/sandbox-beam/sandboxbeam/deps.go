@@ -4,6 +4,7 @@ package sandboxbeam
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -22,6 +23,8 @@ import (
 
 // depsPrefix begins the names, in the cache, of compiled dependencies.
 const depsPrefix = "deps-"
+
+const shownDeps = "the dependencies" // as errors name them
 
 // depsOf are the parts of a Mix project that its dependencies are made of: files at its
 // top, such as mix.exs and what that may read, the same of an umbrella's applications,
@@ -49,33 +52,36 @@ func depsOf(src string) ([]string, error) {
 }
 
 // compiledDeps puts the compiled dependencies of the Mix project in stage/src into
-// stage/out, unless that cannot be: then they are compiled with the project, and what is
-// wrong is told then.
-func (s *Strategy) compiledDeps(ctx context.Context, stage string, spec sdk.SandboxSpec, n Node, sys *system) {
+// stage/out. Where that cannot be they are compiled with the project, and what is wrong is
+// told then.
+func (s *Strategy) compiledDeps(ctx context.Context, stage string, spec sdk.SandboxSpec, n Node, sys *system) error {
 	if deps, err := os.ReadDir(filepath.Join(stage, "src", "deps")); err != nil || len(deps) == 0 {
-		return
+		return nil
 	}
 	src := filepath.Join(stage, "src")
 	parts, err := depsOf(src)
 	if err != nil {
-		return
+		return err
 	}
 	words := append([]string{sys.release, sys.elixir, sys.bin, s.version, string(mixVendored), fmt.Sprint(n.Network)}, s.environ(n, sys)...)
 	for _, part := range parts {
+		if part == "deps" {
+			continue
+		}
 		hash, err := hashTree(filepath.Join(src, part))
 		if err != nil {
-			return
+			return err
 		}
 		words = append(words, part, hash)
 	}
 	hash, err := hashTree(filepath.Join(src, "deps"), words...)
-	if err != nil || os.MkdirAll(filepath.Join(stage, "out"), 0o700) != nil {
-		return
+	if err = errors.Join(err, os.MkdirAll(filepath.Join(stage, "out"), 0o700)); err != nil {
+		return err
 	}
 	hash = depsPrefix + hash
 	made, out := filepath.Join(s.dir, cacheDir, hash), filepath.Join(stage, "out", "lib")
-	for range 2 { // it may be evicted meanwhile
-		err := s.have(ctx, hash, spec.ID, "the dependencies", func(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		err := s.have(ctx, hash, spec.ID, shownDeps, func(ctx context.Context) error {
 			if _, err := os.Stat(made); err == nil {
 				now := time.Now()
 				return os.Chtimes(made, now, now) // used last
@@ -91,13 +97,16 @@ func (s *Strategy) compiledDeps(ctx context.Context, stage string, spec sdk.Sand
 			return s.compileDeps(ctx, next, made, spec, n, sys)
 		})
 		if err != nil {
-			return
+			return err
 		}
 		s.cache.RLock()
 		err = copyTree(made, out, made, nil)
 		s.cache.RUnlock()
-		if err == nil || os.RemoveAll(out) != nil {
-			return
+		if !errors.Is(err, fs.ErrNotExist) || attempt == 2 {
+			return err
+		}
+		if err := os.RemoveAll(out); err != nil { // it was evicted meanwhile
+			return err
 		}
 	}
 }
@@ -136,29 +145,22 @@ func (s *Strategy) compileDeps(ctx context.Context, stage, made string, spec sdk
 	}
 	env := append(s.environ(n, sys), "MIX_BUILD_PATH="+filepath.Join(home, "out"))
 	command := []string{filepath.Join(sys.bin, "elixir"), filepath.Join(home, "mix.exs"), "debughost.deps"}
-	if _, err := s.builds.Create(ctx, s.compiler(id, stage, home, command, append(env, s.mixEnviron(n, sys)...), spec, n, sys)); err != nil {
-		return err
-	}
-	s.compiles(filepath.Base(made), id)
-	defer func() {
-		s.compiles(filepath.Base(made), "")
-		ending, cancel := context.WithTimeout(context.Background(), probeTime)
-		defer cancel()
-		_ = s.builds.Destroy(ending, id)
-	}()
-	exit, err := s.builds.Wait(ctx, id)
-	if err != nil {
-		return err
-	}
-	if exit.Code != 0 || exit.Signal != 0 || exit.Reason != "" {
-		return fmt.Errorf("compile the dependencies (%s)", exitText(exit))
-	}
+	k := s.compiler(id, stage, home, command, append(env, s.mixEnviron(n, sys)...), spec, n, sys)
 	next, err := s.stage()
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(next)
 	to := filepath.Join(next, "lib")
+	err = s.runCompiler(ctx, filepath.Base(made), shownDeps, n, k, func() error { return collectDeps(home, to) })
+	if err != nil {
+		return err
+	}
+	return s.keep(to, made)
+}
+
+// collectDeps takes of what was compiled in a home what lies in deps.
+func collectDeps(home, to string) error {
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return err
 	}
@@ -174,11 +176,5 @@ func (s *Strategy) compileDeps(ctx context.Context, stage, made string, spec sdk
 			return err
 		}
 	}
-	if err := os.Rename(to, made); err != nil {
-		if _, there := os.Stat(made); there != nil {
-			return fmt.Errorf("keep the dependencies: %w", err)
-		}
-	}
-	s.evict(filepath.Base(made))
 	return nil
 }

@@ -77,6 +77,7 @@ func defaultNode() Node { return Node{CompileTimeout: 5 * time.Minute} }
 type Strategy struct {
 	version  string
 	config   Config
+	linger   time.Duration // of what nobody waits for
 	patience time.Duration // of a script that only waits, after which it is taken for a program
 
 	dir     string   // absolute; set by Configured, as what follows
@@ -108,7 +109,7 @@ var (
 
 // New returns the strategy with its defaults.
 func New(version string) sdk.Strategy {
-	return &Strategy{version: version, patience: patience, systems: map[string]*system{}, names: map[string]string{}, jobs: map[string]*job{}, warms: map[string]*warm{}, changes: map[string]bool{}, config: Config{
+	return &Strategy{version: version, patience: patience, linger: linger, systems: map[string]*system{}, names: map[string]string{}, jobs: map[string]*job{}, warms: map[string]*warm{}, changes: map[string]bool{}, config: Config{
 		CacheSize: 2 << 30, LogSize: keeper.DefaultLogSize, LogRate: keeper.DefaultLogRate, Cgroups: "auto", Namespaces: "auto", View: keeper.ViewAuto,
 	}}
 }
@@ -290,7 +291,6 @@ func (s *Strategy) Stop(ctx context.Context, id string, timeout time.Duration) e
 // Destroy implements sdk.Sandbox.
 func (s *Strategy) Destroy(ctx context.Context, id string) error {
 	s.drop(id)
-	s.unwanted(id)
 	err := s.nodes.Destroy(ctx, id)
 	if err == nil {
 		s.mu.Lock()

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -280,6 +282,27 @@ func TestMixProject(t *testing.T) {
 	}
 }
 
+// mixFile is the mix.exs of a library.
+func mixFile(app, version, deps string) string {
+	return fmt.Sprintf("defmodule %s.MixProject do\n  use Mix.Project\n  def project, do: [app: :%s, version: %q, deps: %s]\nend\n", strings.ToUpper(app[:1])+app[1:], app, version, deps)
+}
+
+// A dependency is compiled with what other parts of the project depend on at hand: those
+// that lie in the project and not in deps may have dependencies, too.
+func TestPathDependency(t *testing.T) {
+	s, dir := strategy(t, ""), t.TempDir()
+	write(t, filepath.Join(dir, "mix.exs"), mixFile("shop", "0.1.0", `[{:greet, "~> 1.0"}, {:core, path: "core"}]`))
+	write(t, filepath.Join(dir, "core", "mix.exs"), mixFile("core", "0.1.0", `[{:talk, "~> 0.1"}]`))
+	write(t, filepath.Join(dir, "core", "lib", "core.ex"), "defmodule Core do\nend\n")
+	write(t, filepath.Join(dir, "deps", "greet", "mix.exs"), mixFile("greet", "1.0.0", `[{:talk, "~> 0.1", optional: true}]`))
+	write(t, filepath.Join(dir, "deps", "greet", "lib", "greet.ex"), "defmodule Greet do\n  if Code.ensure_loaded?(Talk), do: def(talks, do: true), else: def(talks, do: false)\nend\n")
+	write(t, filepath.Join(dir, "deps", "talk", "mix.exs"), mixFile("talk", "0.1.0", "[]"))
+	write(t, filepath.Join(dir, "deps", "talk", "lib", "talk.ex"), "defmodule Talk do\nend\n")
+	_, err := s.sandbox(t, "shop", map[string]any{"source": dir, "otp": erltest.Releases()[1]})
+	require.NoError(t, err)
+	require.Equal(t, "true", s.call(t, "shop", "Elixir.Greet", "talks"))
+}
+
 // The dependencies of a project are those in deps: neither Hex nor git is asked for them,
 // and those that are not in there because they are optional, or for tests, are not missed.
 func TestMixDependencies(t *testing.T) {
@@ -301,15 +324,12 @@ func TestMixDependencies(t *testing.T) {
   end
 end
 `)
-			dep := func(app, version, deps string) string {
-				return fmt.Sprintf("defmodule %s.MixProject do\n  use Mix.Project\n  def project, do: [app: :%s, version: %q, deps: %s]\nend\n", strings.ToUpper(app[:1])+app[1:], app, version, deps)
-			}
 			deps := filepath.Join(dir, "deps")
-			write(t, filepath.Join(deps, "greet", "mix.exs"), dep("greet", "1.2.3", `[{:loud, "~> 2.0"}, {:more, "~> 1.0", optional: true}]`))
+			write(t, filepath.Join(deps, "greet", "mix.exs"), mixFile("greet", "1.2.3", `[{:loud, "~> 2.0"}, {:more, "~> 1.0", optional: true}]`))
 			write(t, filepath.Join(deps, "greet", "lib", "greet.ex"), "defmodule Greet do\n  @at System.os_time()\n  def at, do: @at\n  def hello, do: :loud.say(Talk.word())\nend\n")
 			write(t, filepath.Join(deps, "greet", ".fetch"), "")
 			write(t, filepath.Join(deps, "greet", ".hex"), "of another program")
-			write(t, filepath.Join(deps, "talk", "talk", "mix.exs"), dep("talk", "0.1.0", "[]"))
+			write(t, filepath.Join(deps, "talk", "talk", "mix.exs"), mixFile("talk", "0.1.0", "[]"))
 			write(t, filepath.Join(deps, "talk", "talk", "lib", "talk.ex"), "defmodule Talk do\n  def word, do: \"hi\"\nend\n")
 			write(t, filepath.Join(deps, "loud", "rebar.config"), "{erl_opts, [debug_info]}.\n")
 			write(t, filepath.Join(deps, "loud", "src", "loud.app.src"), `{application,loud,[{vsn,"2.1.0"},{applications,[kernel,stdlib]}]}.`)
@@ -354,7 +374,7 @@ end
 	}
 	app("stock", `[{:greet, "~> 1.0"}]`, "defmodule Stock do\n  def hello, do: Greet.hello()\nend\n")
 	app("web", "[{:stock, in_umbrella: true}]", "defmodule Web do\n  def hello, do: {Application.get_env(:web, :name), Stock.hello()}\nend\n")
-	write(t, filepath.Join(dir, "deps", "greet", "mix.exs"), "defmodule Greet.MixProject do\n  use Mix.Project\n  def project, do: [app: :greet, version: \"1.0.0\"]\nend\n")
+	write(t, filepath.Join(dir, "deps", "greet", "mix.exs"), mixFile("greet", "1.0.0", "[]"))
 	write(t, filepath.Join(dir, "deps", "greet", "lib", "greet.ex"), "defmodule Greet do\n  def hello, do: \"hi\"\nend\n")
 	_, err := s.sandbox(t, "all", map[string]any{"source": dir, "otp": otp})
 	require.NoError(t, err)
@@ -498,8 +518,9 @@ func (c timed) Err() error {
 	}
 }
 
-// A compiler goes on while somebody wants what it makes: also when the time of who asked is
-// over, since the next try finds it, and no longer than the sandbox is wanted.
+// A compiler goes on for a while when the time of who asked is over, since the next try is
+// to find it: also when what there may be of the sandbox is stopped and destroyed before
+// that. It ends when nobody comes.
 func TestCompilerIsWanted(t *testing.T) {
 	s := strategy(t, "")
 	config := fmt.Appendf(nil, `{"source": %q, "otp": %q}`, project(t, "IO.puts(\"at work\")\nProcess.sleep(:infinity)\n"+shop), erltest.Releases()[1])
@@ -526,16 +547,24 @@ func TestCompilerIsWanted(t *testing.T) {
 		})
 		return last == "at work"
 	}, patienceOfTests, time.Millisecond)
-	giveUp, cancel := context.WithCancel(t.Context())
-	second := create(giveUp, "b")
+	before := s.compilerOf("a")
 	close(short.up)
 	require.ErrorIs(t, <-first, context.DeadlineExceeded)
+	require.Error(t, s.Stop(t.Context(), "a", time.Second))
+	require.NoError(t, s.Destroy(t.Context(), "a"))
+	giveUp, cancel := context.WithCancel(t.Context())
+	second := create(giveUp, "a")
+	require.Eventually(t, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.jobs) == 1 && slices.Collect(maps.Values(s.jobs))[0].waiting == 1
+	}, patienceOfTests, time.Millisecond)
+	require.Equal(t, before, s.compilerOf("a"))
+	s.mu.Lock()
+	s.linger = time.Millisecond
+	s.mu.Unlock()
 	cancel()
 	require.ErrorIs(t, <-second, context.Canceled)
-	require.Equal(t, 1, compilers())
-	require.NoError(t, s.Destroy(t.Context(), "b"))
-	require.Equal(t, 1, compilers())
-	require.NoError(t, s.Destroy(t.Context(), "a"))
 	require.Eventually(t, func() bool { return compilers() == 0 }, patienceOfTests, time.Millisecond)
 	require.ErrorIs(t, s.Logs(t.Context(), "a", sdk.LogOptions{}, nil), sdk.ErrNotFound)
 	s.mu.Lock()

@@ -40,7 +40,8 @@ const (
 type warm struct {
 	id   string // the keeper's
 	home string
-	key  string // of what it was started with; one with another is of no use
+	stop context.CancelFunc // of its coming up
+	key  string             // of what it was started with; one with another is of no use
 	end  *time.Timer
 	last time.Time // it was used
 	busy bool
@@ -87,19 +88,23 @@ func (s *Strategy) warmUp(spec sdk.SandboxSpec, n Node, o *opened) error {
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(stage))
 	}
+	ctx, cancel := context.WithTimeout(s.ctx, n.CompileTimeout)
+	w.stop = cancel
 	s.drop(spec.ID)
 	s.mu.Lock()
 	s.warms[spec.ID] = w
 	s.mu.Unlock()
 	go func() {
-		ctx, cancel := context.WithTimeout(s.ctx, n.CompileTimeout)
 		defer cancel()
 		defer os.RemoveAll(stage)
 		defer close(w.up)
 		if o.kind == mix {
-			s.compiledDeps(ctx, stage, spec, n, o.sys)
+			_ = s.compiledDeps(ctx, stage, spec, n, o.sys) // it compiles them itself then
 		}
-		_, err := s.builds.Create(ctx, k)
+		err := ctx.Err()
+		if err == nil {
+			_, err = s.builds.Create(ctx, k)
+		}
 		if err == nil {
 			err = s.warmWait(ctx, w, "up", "", time.Time{})
 		}
@@ -130,7 +135,7 @@ func (s *Strategy) warmCommand(stage string, w *warm, spec sdk.SandboxSpec, n No
 	out, env := filepath.Join(w.home, "out"), s.environ(n, o.sys)
 	command := []string{filepath.Join(o.sys.bin, "elixir"), filepath.Join(w.home, "warm.exs")}
 	if o.kind == mix {
-		command = s.mixRun(o.sys, filepath.Join(w.home, "mix.exs"), filepath.Join(w.home, "warm.exs"))
+		command = mixRun(o.sys, filepath.Join(w.home, "mix.exs"), filepath.Join(w.home, "warm.exs"))
 		env = append(env, s.mixEnviron(n, o.sys)...)
 	}
 	k := s.compiler(w.id, stage, w.home, command, append(env, "MIX_BUILD_PATH="+out, "DEBUGHOST_EXPORT="+out,
@@ -340,9 +345,8 @@ func (s *Strategy) cool(id string, w *warm) {
 		w.end.Stop()
 	}
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
-	defer cancel()
-	_ = s.builds.Destroy(ctx, w.id)
+	w.stop()
+	s.destroyCompiler(w.id)
 }
 
 // syncTree makes a directory of a root like another one, and touches only what differs:

@@ -23,12 +23,20 @@ defmodule Debughost.Vendored do
   def managers(_), do: []
 end
 
-# Compiles those in deps, and nothing else.
+# Compiles those in deps, and nothing else, in a project that has no more than these. What
+# others of its parts depend on would be unknown then, and those in deps compiled as if
+# that were not there: so there must be none.
 defmodule Mix.Tasks.Debughost.Deps do
   use Mix.Task
 
   def run(_) do
-    case for dep <- Mix.Dep.cached(), dep.scm == Debughost.Vendored, Mix.Dep.available?(dep), do: to_string(dep.app) do
+    deps = Mix.Dep.cached()
+
+    for dep <- deps, dep.scm != Debughost.Vendored, not Mix.Dep.available?(dep) do
+      Mix.raise("#{dep.app} is not in deps")
+    end
+
+    case for dep <- deps, dep.scm == Debughost.Vendored, Mix.Dep.available?(dep), do: to_string(dep.app) do
       [] -> :ok
       apps -> Mix.Task.run("deps.compile", apps)
     end
