@@ -112,12 +112,12 @@ func (r *rig) await(t testing.TB, name string, want target.State) target.Info {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	look := func() (target.Info, bool) {
-		i := slices.IndexFunc(r.Targets(), func(i target.Info) bool { return i.Node == name })
+		all := r.Targets()
+		i := slices.IndexFunc(all, func(i target.Info) bool { return i.Node == name })
 		if i < 0 {
 			return target.Info{}, want == ""
 		}
-		info := r.Targets()[i]
-		return info, info.State == want
+		return all[i], all[i].State == want
 	}
 	for range r.bus.Subscribe(ctx, 0) {
 		if info, ok := look(); ok {
