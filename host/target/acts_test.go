@@ -296,6 +296,33 @@ func TestChild(t *testing.T) {
 
 // TestChildOfDynamic has supervisors whose children have no ids, of Erlang and
 // of Elixir.
+// A child that ends again and again can be terminated, also when the run that its
+// supervisor has told of is over by then.
+func TestChildThatLoops(t *testing.T) {
+	t.Parallel()
+	b := erltest.Borrow(t, "")
+	r := attach(t, nil, b)
+	b.MustEval(t, `Dead = spawn(fun() -> ok end),
+		register(looping, spawn(fun() ->
+			put('$initial_call', {supervisor, looping, 1}),
+			(fun Loop() ->
+				receive
+					{'$gen_call', From, Ask} ->
+						gen_server:reply(From, case Ask of
+							count_children -> [{specs, 1}, {active, 1}, {supervisors, 0}, {workers, 1}];
+							which_children -> [{kid, Dead, worker, [kid]}];
+							{terminate_child, kid} -> ok
+						end),
+						Loop();
+					stop -> ok
+				end
+			end)()
+		end))`)
+	t.Cleanup(func() { b.MustEval(t, "looping ! stop") })
+	d := r.done(t, b, target.Act{Kind: target.ActTerminateChild, Process: "looping", Child: "kid"})
+	require.Equal(t, "kid", d.Child)
+}
+
 func TestChildOfDynamic(t *testing.T) {
 	t.Parallel()
 	b := erltest.Start(t, erltest.Options{OTP: "27", Elixir: true})

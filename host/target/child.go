@@ -164,15 +164,18 @@ func (a *act) restartable(ctx context.Context, c supChild, nameless bool) error 
 	return nil
 }
 
-// end terminates a child that runs, unless the node may not do without it.
+// end terminates a child that runs, unless the node may not do without it. One that has
+// ended since may have been started again: what restarts in a loop is to be stopped all
+// the same, and is nothing that the node depends on.
 func (a *act) end(ctx context.Context, c supChild, pid etf.Pid) error {
 	if !a.Force {
 		info, err := a.t.processInfo(ctx, a.link, pid, vitalItems)
-		if err != nil {
-			return err
+		if err == nil {
+			var why string
+			why, err = a.t.vital(ctx, a.link, pid, info)
+			err = refused(a.tried, why, err)
 		}
-		why, err := a.t.vital(ctx, a.link, pid, info)
-		if err := refused(a.tried, why, err); err != nil {
+		if err != nil && !errors.Is(err, ErrNoProcess) {
 			return err
 		}
 	}

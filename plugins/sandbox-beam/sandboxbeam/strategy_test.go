@@ -303,7 +303,7 @@ func TestScriptIsCompiled(t *testing.T) {
 		t.Run("otp"+otp, func(t *testing.T) {
 			t.Parallel()
 			s := strategy(t, "")
-			s.patience = 100 * time.Millisecond
+			s.patience = 300 * time.Millisecond
 			var code strings.Builder
 			code.WriteString("defmodule Big do\n")
 			for i := range 500 {

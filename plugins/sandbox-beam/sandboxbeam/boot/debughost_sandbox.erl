@@ -45,8 +45,8 @@ boot() ->
 
 %% up(): a script may be a program that goes on, so that the system counts as up when
 %% the script has ended, or has done nothing but wait for a while. Applications and the
-%% start without a script are waited for, and so is the compiler of a script's modules,
-%% which is a process of its own.
+%% start without a script are waited for, and so are the compiler of a script's modules,
+%% which is a process of its own, and the code server.
 up() ->
     {ok, [Spec]} = file:consult(path("spec")),
     Up = self(),
@@ -59,11 +59,12 @@ up() ->
 
 watch(Pid, Mon, #{patience := Patience} = Spec, Last, Quiet) when Quiet * ?LOOK >= Patience ->
     case process_info(Pid, current_function) of % it is woken to say so
-        {_, {M, _, _}} when M =:= elixir_erl_compiler; M =:= 'Elixir.Module.ParallelChecker' ->
-            watch(Pid, Mon, Spec, Last, 0);
-        _ ->
-            ready(Spec),
-            ended(Pid, Mon)
+        {_, {M, _, _}} ->
+            case lists:member(M, [elixir_erl_compiler, 'Elixir.Module.ParallelChecker', code_server, erl_prim_loader]) of
+                true -> watch(Pid, Mon, Spec, Last, 0);
+                false -> ready(Spec), ended(Pid, Mon)
+            end;
+        undefined -> watch(Pid, Mon, Spec, Last, 0) % what it ended of is on its way
     end;
 watch(Pid, Mon, Spec, Last, Quiet) ->
     receive
